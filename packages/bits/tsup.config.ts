@@ -1,0 +1,3 @@
+import { library } from '@iommukit-internal/build/tsup';
+
+export default library();
