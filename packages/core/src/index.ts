@@ -1,1 +1,4 @@
-export {};
+export * from './bus/index.ts';
+export * from './driver/index.ts';
+export * from './errno.ts';
+export * from './errors.ts';

@@ -1,0 +1,84 @@
+import type { AtsCompletion } from './request.ts';
+
+/** One cached ATS translation of a 4 KiB page. */
+export interface DeviceTlbEntry {
+  /** Host physical 4 KiB frame. */
+  readonly pfn: number;
+  readonly read: boolean;
+  readonly write: boolean;
+  readonly global: boolean;
+}
+
+/** Entries a device keeps before it forgets the oldest. */
+export const DEVICE_TLB_ENTRIES = 4096;
+
+/**
+ * The address translation cache (ATC) inside an endpoint. Entries are kept per 4 KiB page; a
+ * large completion is cached page by page as pages are used. They stay until an invalidation
+ * message reaches them or the cache overflows (oldest first).
+ *
+ * @spec PCI Express Base 6.0, 10.3 (ATS invalidation)
+ */
+export class DeviceTlb {
+  readonly #byPasid = new Map<number, Map<number, DeviceTlbEntry>>();
+  #entries = 0;
+  /** Lookups answered from the cache, and those that were not. */
+  readonly stats = { hits: 0, misses: 0, invalidated: 0 };
+
+  /** The entry of a page, if it is cached. `pasid` -1 = without PASID. */
+  lookup(pasid: number, iovaPfn: number): DeviceTlbEntry | undefined {
+    const entry = this.#byPasid.get(pasid)?.get(iovaPfn);
+    if (entry) this.stats.hits++;
+    else this.stats.misses++;
+    return entry;
+  }
+
+  /** Keep what a successful completion said about the page `iovaPfn`. */
+  insert(pasid: number, iovaPfn: number, completion: AtsCompletion): DeviceTlbEntry {
+    if (this.#entries >= DEVICE_TLB_ENTRIES) this.#dropOldest();
+    const pagesOfRegion = 2 ** (completion.sizeLg2 - 12);
+    const entry = {
+      pfn: completion.pfn + (iovaPfn % pagesOfRegion),
+      read: completion.read === 1,
+      write: completion.write === 1,
+      global: completion.global === 1,
+    };
+    const pages = this.#byPasid.get(pasid) ?? new Map<number, DeviceTlbEntry>();
+    this.#byPasid.set(pasid, pages);
+    if (!pages.has(iovaPfn)) this.#entries++;
+    pages.set(iovaPfn, entry);
+    return entry;
+  }
+
+  /**
+   * Drop what an invalidation message names.
+   *
+   * @param pasid -1 = entries without PASID
+   * @param sizeLg2 lg2 of bytes, naturally aligned; 64 = everything
+   * @param global drop global entries of every PASID too
+   */
+  invalidate(pasid: number, addressPfn: number, sizeLg2: number, global: boolean): void {
+    const pages = 2 ** (sizeLg2 - 12);
+    const start = addressPfn - (addressPfn % pages);
+    for (const [tag, entries] of this.#byPasid) {
+      if (tag !== pasid && !global) continue;
+      for (const [pfn, entry] of entries) {
+        if (pfn < start || pfn >= start + pages) continue;
+        if (tag !== pasid && !entry.global) continue;
+        entries.delete(pfn);
+        this.#entries--;
+        this.stats.invalidated++;
+      }
+    }
+  }
+
+  #dropOldest(): void {
+    for (const entries of this.#byPasid.values()) {
+      for (const pfn of entries.keys()) {
+        entries.delete(pfn);
+        this.#entries--;
+        return;
+      }
+    }
+  }
+}

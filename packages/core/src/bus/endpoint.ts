@@ -1,0 +1,260 @@
+import { addressToPfn } from '@iommukit/bits';
+import { DeviceTlb, type DeviceTlbEntry } from './device-tlb.ts';
+import type { IommuGroup } from './group.ts';
+import type { Machine } from './machine.ts';
+import {
+  ACCESS,
+  ATS_STATUS,
+  BLOCKED,
+  createAtsCompletion,
+  NO_PASID,
+  type TranslationAgent,
+} from './request.ts';
+
+const PAGE_BYTES = 4096;
+const PRG_INDEXES = 512;
+
+/** What a device is and can do. */
+export interface EndpointOptions {
+  /** Requester id, `'00:04.0'` or the 16-bit number. */
+  readonly rid: string | number;
+  /** Name for messages; default the RID's name. */
+  readonly name?: string;
+  /** PASID width of the device, 0 to 20; default 0 = no PASID capability. */
+  readonly pasidBits?: number;
+  /** Device asks for translations itself and caches them (PCIe ATS). */
+  readonly ats?: boolean;
+  /** Device asks for missing pages (PCIe PRI); needs ATS. */
+  readonly pri?: boolean;
+  /** Name of the IOMMU group it falls into; default a group of its own. */
+  readonly group?: string;
+}
+
+/** How a request is made. */
+export interface DmaOptions {
+  /** 20 bits; default none. */
+  readonly pasid?: number;
+  /** Extra {@link ACCESS} bits, `ACCESS.PRIV` for instance. */
+  readonly access?: number;
+}
+
+/** A page that a device asks for. */
+export interface WantedPage {
+  /** Byte address, 64 bits. */
+  readonly iova: number | bigint;
+  readonly write: boolean;
+}
+
+type PageResponseListener = (code: number) => void;
+
+/**
+ * A device on the bus. It knows nothing of IOMMUs: it sends requests with its RID, the machine
+ * routes them to the unit in charge.
+ */
+export class Endpoint {
+  readonly name: string;
+  readonly rid: number;
+  readonly pasidBits: number;
+  readonly ats: boolean;
+  readonly pri: boolean;
+  readonly group: IommuGroup;
+  /** The device's own TLB (ATC), used by ATS devices. */
+  readonly deviceTlb = new DeviceTlb();
+  /** The unit that translates for this device; undefined = no IOMMU, addresses pass through. */
+  agent: TranslationAgent | undefined;
+  readonly #machine: Machine;
+  readonly #completion = createAtsCompletion();
+  readonly #waiting = new Map<number, PageResponseListener>();
+  #nextPrgi = 0;
+
+  /** Made by {@link Machine.addEndpoint}, which checks the options. */
+  constructor(machine: Machine, rid: number, group: IommuGroup, options: EndpointOptions) {
+    this.#machine = machine;
+    this.rid = rid;
+    this.group = group;
+    this.name = options.name ?? String(options.rid);
+    this.pasidBits = options.pasidBits ?? 0;
+    this.ats = options.ats ?? false;
+    this.pri = options.pri ?? false;
+  }
+
+  /**
+   * Write memory by untranslated requests, page by page.
+   *
+   * @param iova first byte, 64 bits
+   * @returns bytes written before the first blocked page or hole; `source.length` = all
+   */
+  dmaWrite(iova: number | bigint, source: Uint8Array, options: DmaOptions = {}): number {
+    const access = ACCESS.WRITE | (options.access ?? 0);
+    return this.#perPage(
+      iova,
+      source,
+      options,
+      (pasid, pfn) => this.#untranslated(pasid, pfn, access),
+      true,
+    );
+  }
+
+  /**
+   * Read memory by untranslated requests, page by page.
+   *
+   * @param iova first byte, 64 bits
+   * @returns bytes read before the first blocked page or hole; `target.length` = all
+   */
+  dmaRead(iova: number | bigint, target: Uint8Array, options: DmaOptions = {}): number {
+    const access = ACCESS.READ | (options.access ?? 0);
+    return this.#perPage(
+      iova,
+      target,
+      options,
+      (pasid, pfn) => this.#untranslated(pasid, pfn, access),
+      false,
+    );
+  }
+
+  /**
+   * Write memory through the device's TLB: a translation request where it misses, then
+   * translated requests.
+   *
+   * @returns bytes written before the first page that is not there or not writable
+   */
+  atsWrite(iova: number | bigint, source: Uint8Array, options: DmaOptions = {}): number {
+    return this.#perPage(
+      iova,
+      source,
+      options,
+      (pasid, pfn) => this.#translated(pasid, pfn, true),
+      true,
+    );
+  }
+
+  /** Read memory through the device's TLB; see {@link Endpoint.atsWrite}. */
+  atsRead(iova: number | bigint, target: Uint8Array, options: DmaOptions = {}): number {
+    return this.#perPage(
+      iova,
+      target,
+      options,
+      (pasid, pfn) => this.#translated(pasid, pfn, false),
+      false,
+    );
+  }
+
+  /**
+   * Ask for missing pages as one page request group.
+   *
+   * @param pages at least one; the last one carries the "last" flag
+   * @param onResponse called once with a PRG response code: 0 success, 1 invalid, 15 failure
+   * @throws {RangeError} when the device has no PRI, the list is empty, or all 512 group
+   *   indexes await a response
+   */
+  requestPages(
+    pages: readonly WantedPage[],
+    options: DmaOptions,
+    onResponse: PageResponseListener,
+  ): void {
+    const pasid = this.#checkedPasid(options);
+    const agent = this.agent;
+    if (!this.pri || !agent?.pageRequest) {
+      throw new RangeError(`${this.name} cannot send page requests: it has no PRI, or no IOMMU`);
+    }
+    if (pages.length === 0) throw new RangeError('a page request group needs at least one page');
+    const prgi = this.#freePrgi();
+    this.#waiting.set(prgi, onResponse);
+    pages.forEach(({ iova, write }, index) => {
+      agent.pageRequest?.({
+        rid: this.rid,
+        pasid,
+        addressPfn: addressToPfn(iova),
+        read: true,
+        write,
+        exec: false,
+        priv: false,
+        last: index === pages.length - 1,
+        prgi,
+      });
+    });
+  }
+
+  /** Called by the machine when a PRG response for this device arrives. */
+  receivePageResponse(prgi: number, code: number): void {
+    const listener = this.#waiting.get(prgi);
+    this.#waiting.delete(prgi);
+    listener?.(code);
+  }
+
+  #checkedPasid(options: DmaOptions): number {
+    const pasid = options.pasid ?? NO_PASID;
+    if (pasid !== NO_PASID && !(pasid >= 0 && pasid < 2 ** this.pasidBits)) {
+      throw new RangeError(
+        `${this.name} cannot use PASID ${pasid}: its PASIDs have ${this.pasidBits} bits` +
+          (this.pasidBits === 0 ? ' (no PASID capability)' : `, 0 to ${2 ** this.pasidBits - 1}`),
+      );
+    }
+    return pasid;
+  }
+
+  #freePrgi(): number {
+    if (this.#waiting.size === PRG_INDEXES) {
+      throw new RangeError(`${this.name}: all ${PRG_INDEXES} page request groups await a response`);
+    }
+    while (this.#waiting.has(this.#nextPrgi)) this.#nextPrgi = (this.#nextPrgi + 1) % PRG_INDEXES;
+    const prgi = this.#nextPrgi;
+    this.#nextPrgi = (prgi + 1) % PRG_INDEXES;
+    return prgi;
+  }
+
+  #untranslated(pasid: number, iovaPfn: number, access: number): number {
+    return this.agent ? this.agent.translatePage(this.rid, pasid, iovaPfn, access) : iovaPfn;
+  }
+
+  #translated(pasid: number, iovaPfn: number, write: boolean): number {
+    const agent = this.agent;
+    if (!agent?.translationRequest || !agent.translatedPage) return BLOCKED;
+    let entry = this.deviceTlb.lookup(pasid, iovaPfn);
+    if (!entry || (write && !entry.write)) entry = this.#fetch(agent, pasid, iovaPfn, write);
+    if (!entry || !(write ? entry.write : entry.read)) return BLOCKED;
+    return agent.translatedPage(this.rid, pasid, entry.pfn, write ? ACCESS.WRITE : ACCESS.READ);
+  }
+
+  /** One ATS translation request; only pages with some right are cached (PCIe 10.2.3). */
+  #fetch(
+    agent: TranslationAgent,
+    pasid: number,
+    iovaPfn: number,
+    write: boolean,
+  ): DeviceTlbEntry | undefined {
+    const completion = this.#completion;
+    const access = write ? ACCESS.READ | ACCESS.WRITE : ACCESS.READ;
+    agent.translationRequest?.(this.rid, pasid, iovaPfn, access, completion);
+    if (completion.status !== ATS_STATUS.SUCCESS) return undefined;
+    if (completion.read === 0 && completion.write === 0) return undefined;
+    return this.deviceTlb.insert(pasid, iovaPfn, completion);
+  }
+
+  #perPage(
+    iova: number | bigint,
+    bytes: Uint8Array,
+    options: DmaOptions,
+    translate: (pasid: number, iovaPfn: number) => number,
+    write: boolean,
+  ): number {
+    const pasid = this.#checkedPasid(options);
+    const memory = this.#machine.memory;
+    let pfn = addressToPfn(iova);
+    let offset = Number(typeof iova === 'bigint' ? iova & 0xfffn : iova % PAGE_BYTES);
+    let done = 0;
+    while (done < bytes.length) {
+      const length = Math.min(PAGE_BYTES - offset, bytes.length - done);
+      const frame = translate(pasid, pfn);
+      if (frame < 0) return done;
+      const part = bytes.subarray(done, done + length);
+      const pa = frame * PAGE_BYTES + offset;
+      const moved = write ? memory.copyIn(pa, part) : memory.copyOut(pa, part);
+      done += moved;
+      if (moved < length) return done;
+      pfn += 1;
+      offset = 0;
+    }
+    return done;
+  }
+}

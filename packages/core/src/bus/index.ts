@@ -1,0 +1,6 @@
+export * from './bdf.ts';
+export * from './device-tlb.ts';
+export * from './endpoint.ts';
+export * from './group.ts';
+export * from './machine.ts';
+export * from './request.ts';
