@@ -9,7 +9,7 @@ export interface DeviceTlbEntry {
   readonly global: boolean;
 }
 
-/** Entries a device keeps before it forgets the oldest. */
+/** Pages a device's TLB holds unless its options say otherwise. */
 export const DEVICE_TLB_ENTRIES = 4096;
 
 /**
@@ -21,9 +21,15 @@ export const DEVICE_TLB_ENTRIES = 4096;
  */
 export class DeviceTlb {
   readonly #byPasid = new Map<number, Map<number, DeviceTlbEntry>>();
+  readonly #capacity: number;
   #entries = 0;
   /** Lookups answered from the cache, and those that were not. */
   readonly stats = { hits: 0, misses: 0, invalidated: 0 };
+
+  /** @param capacity pages it holds before it forgets the oldest */
+  constructor(capacity = DEVICE_TLB_ENTRIES) {
+    this.#capacity = capacity;
+  }
 
   /** The entry of a page, if it is cached. `pasid` -1 = without PASID. */
   lookup(pasid: number, iovaPfn: number): DeviceTlbEntry | undefined {
@@ -35,7 +41,7 @@ export class DeviceTlb {
 
   /** Keep what a successful completion said about the page `iovaPfn`. */
   insert(pasid: number, iovaPfn: number, completion: AtsCompletion): DeviceTlbEntry {
-    if (this.#entries >= DEVICE_TLB_ENTRIES) this.#dropOldest();
+    if (this.#entries >= this.#capacity) this.#dropOldest();
     const pagesOfRegion = 2 ** (completion.sizeLg2 - 12);
     const entry = {
       pfn: completion.pfn + (iovaPfn % pagesOfRegion),

@@ -26,6 +26,8 @@ export interface EndpointOptions {
   readonly ats?: boolean;
   /** Device asks for missing pages (PCIe PRI); needs ATS. */
   readonly pri?: boolean;
+  /** Pages that the device's own TLB holds; default {@link DEVICE_TLB_ENTRIES}. */
+  readonly deviceTlbEntries?: number;
   /** Name of the IOMMU group it falls into; default a group of its own. */
   readonly group?: string;
 }
@@ -59,7 +61,7 @@ export class Endpoint {
   readonly pri: boolean;
   readonly group: IommuGroup;
   /** The device's own TLB (ATC), used by ATS devices. */
-  readonly deviceTlb = new DeviceTlb();
+  readonly deviceTlb: DeviceTlb;
   /** The unit that translates for this device; undefined = no IOMMU, addresses pass through. */
   agent: TranslationAgent | undefined;
   readonly #machine: Machine;
@@ -76,6 +78,7 @@ export class Endpoint {
     this.pasidBits = options.pasidBits ?? 0;
     this.ats = options.ats ?? false;
     this.pri = options.pri ?? false;
+    this.deviceTlb = new DeviceTlb(options.deviceTlbEntries);
   }
 
   /**
@@ -137,6 +140,15 @@ export class Endpoint {
       (pasid, pfn) => this.#translated(pasid, pfn, false),
       false,
     );
+  }
+
+  /**
+   * Ask for the translation of one page, without moving data.
+   *
+   * @returns whether the page is there with the wanted right
+   */
+  atsTranslate(iova: number | bigint, write: boolean, options: DmaOptions = {}): boolean {
+    return this.#translated(this.#checkedPasid(options), addressToPfn(iova), write) >= 0;
   }
 
   /**
