@@ -5,7 +5,7 @@
 import { checkSpan, scaleOf } from './encode.ts';
 import { type Kind, type Kinds, NUMBER_BITS } from './fields.ts';
 import type { Field, Layout } from './layout.ts';
-import { limbsToBigint } from './u64.ts';
+import { limbsToBigint, toNumber } from './u64.ts';
 
 /** Type of a decoded value. */
 export type Value<T extends Kind> = T extends 'wide' ? bigint : number;
@@ -36,7 +36,7 @@ export function readBits(
   const width = hi - lo + 1;
   if (width <= 32) return limb(words, from, hi, lo, 0);
   if (width <= NUMBER_BITS)
-    return limb(words, from, hi, lo, 1) * 0x1_0000_0000 + limb(words, from, hi, lo, 0);
+    return toNumber(limb(words, from, hi, lo, 0), limb(words, from, hi, lo, 1));
   const limbs = Array.from({ length: Math.ceil(width / 32) }, (_, i) =>
     limb(words, from, hi, lo, i),
   );

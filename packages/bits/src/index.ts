@@ -5,6 +5,7 @@
  */
 export { type Decoded, decode, type Value } from './decode.ts';
 export { type DiagramOptions, diagram, markdownTable } from './diagram.ts';
+export { diagramSvg } from './diagram-svg.ts';
 export { encode, type Settable, update, type Values } from './encode.ts';
 export { type ExplainRow, explain } from './explain.ts';
 export {

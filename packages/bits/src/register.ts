@@ -23,7 +23,8 @@ export interface RegisterOptions<K extends Kinds> {
   readonly name: string;
   /** Bytes from the start of the register page, a multiple of 4. */
   readonly offset: number;
-  readonly bits: 32 | 64;
+  /** Width: 32, 64, or 128 for a record such as VT-d's FRCD. */
+  readonly bits: 32 | 64 | 128;
   /** Clause that defines it, as in `VT-d 11.4.4`. */
   readonly spec: string;
   /** Meaning in one line. */
@@ -54,8 +55,8 @@ function checkShape(name: string, offset: number, bits: number): void {
     throw new RangeError(
       `${name}: offset is ${hex(offset)}, expected a multiple of 4 bytes, 0 or more`,
     );
-  if (bits !== 32 && bits !== 64)
-    throw new RangeError(`${name}: a register of ${bits} bits, expected 32 or 64`);
+  if (bits !== 32 && bits !== 64 && bits !== 128)
+    throw new RangeError(`${name}: a register of ${bits} bits, expected 32, 64 or 128`);
 }
 
 function accessOf(
@@ -143,7 +144,7 @@ export function defineRegister<K extends Kinds>(options: RegisterOptions<K>): Re
  * What a register half holds after software writes it: RO bits stay, RW bits take the written value,
  * RW1C bits clear where a one is written, WO bits take the written value (for the hardware to act
  * on; {@link readHalf} hides them). Reserved bits become zero.
- * @param half 0 for bits 31:0, 1 for bits 63:32
+ * @param half index of the u32: 0 for bits 31:0, 1 for bits 63:32
  * @param old what the half holds, u32
  * @param written what software writes, u32
  * @returns u32, unsigned
@@ -157,7 +158,7 @@ export function writeHalf(register: Register, half: number, old: number, written
 
 /**
  * What software reads from a register half: WO bits read as zero.
- * @param half 0 for bits 31:0, 1 for bits 63:32
+ * @param half index of the u32: 0 for bits 31:0, 1 for bits 63:32
  * @param held what the half holds, u32
  * @returns u32, unsigned
  */
