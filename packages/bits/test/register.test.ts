@@ -17,7 +17,7 @@ const FSTS = defineRegister({
   name: 'FSTS',
   offset: 0x34,
   bits: 32,
-  spec: 'VT-d 11.4.7.1',
+  spec: 'VT-d 11.4',
   doc: 'fault status',
   fields: {
     PFO: { ...flag(0, 'primary fault overflow'), access: 'RW1C' },
@@ -28,7 +28,7 @@ const FSTS = defineRegister({
   },
 });
 
-describe('VT-d 11.4.7.1 FSTS', () => {
+describe('VT-d 11.4 FSTS', () => {
   test('has a layout, an offset, accesses and masks', () => {
     expect(FSTS.offset).toBe(0x34);
     expect(FSTS.fields.FRI).toMatchObject({ hi: 15, lo: 8, mask: 0xff00, access: 'RO' });
@@ -50,10 +50,10 @@ describe('WO', () => {
     name: 'GCMD',
     offset: 0x18,
     bits: 32,
-    spec: 'VT-d 11.4.4.1',
+    spec: 'VT-d 11.4',
     fields: { TE: { ...flag(31), access: 'WO' }, SRTP: { ...flag(30), access: 'WO' } },
   });
-  test('VT-d 11.4.4.1 GCMD: the hardware sees what is written, software reads zero', () => {
+  test('VT-d 11.4 GCMD: the hardware sees what is written, software reads zero', () => {
     const held = writeHalf(GCMD, 0, 0x40000000, 0x8000ffff);
     expect(held).toBe(0x80000000);
     expect(readHalf(GCMD, 0, held)).toBe(0);

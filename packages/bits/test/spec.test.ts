@@ -44,7 +44,7 @@ const PASID_ENTRY = defineLayout({
 const FRCD = defineLayout({
   name: 'FRCD',
   bits: 128,
-  spec: 'VT-d 11.4.7.6',
+  spec: 'VT-d 11.4',
   fields: {
     FI: addr(63, 12, 'fault info: page address'),
     SID: uint(79, 64),
@@ -63,7 +63,7 @@ const FRCD = defineLayout({
 const DTE = defineLayout({
   name: 'DTE',
   bits: 256,
-  spec: 'AMD-Vi 2.2.2.1',
+  spec: 'AMD-Vi 2.2.2',
   fields: {
     V: flag(0),
     TV: flag(1),
@@ -87,7 +87,7 @@ const DTE = defineLayout({
 const CMD_PREFETCH = defineLayout({
   name: 'CMD_PREFETCH_ADDR',
   bits: 128,
-  spec: 'SMMUv3 4.2.2',
+  spec: 'SMMUv3 4.2',
   fields: {
     Opcode: uint(7, 0),
     SSV: flag(11),
@@ -148,7 +148,7 @@ describe('entries equal the words computed for them elsewhere', () => {
     expect([...encode(PASID_ENTRY, values)]).toEqual(qwords(...words));
   });
 
-  test('VT-d 11.4.7.6 FRCD: read with PASID 0x12345, reason 0x79', () => {
+  test('VT-d 11.4 FRCD: read with PASID 0x12345, reason 0x79', () => {
     const words = qwords(0x80006000n, 0xc123457980000020n);
     expect(decode(FRCD, words)).toEqual({
       FI: 0x80006000,
@@ -165,7 +165,7 @@ describe('entries equal the words computed for them elsewhere', () => {
     });
   });
 
-  test('AMD-Vi 2.2.2.1 DTE: nested, host root 0x123456000, GCR3 root 0x876543000', () => {
+  test('AMD-Vi 2.2.2 DTE: nested, host root 0x123456000, GCR3 root 0x876543000', () => {
     const gcr3 = 0x876543n; // frame number
     const words = encode(DTE, {
       V: 1,
@@ -187,7 +187,7 @@ describe('entries equal the words computed for them elsewhere', () => {
     expect([...words]).toEqual(qwords(0x6dd0000123456803n, 0x00008001eca80013n, 0n, 0n));
   });
 
-  test('SMMUv3 4.2.2 CMD_PREFETCH_ADDR', () => {
+  test('SMMUv3 4.2 CMD_PREFETCH_ADDR', () => {
     const words = encode(CMD_PREFETCH, {
       Opcode: 2,
       SSV: 1,
