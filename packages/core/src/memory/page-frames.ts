@@ -18,6 +18,10 @@ class FrameRange {
   }
 }
 
+const addTo = (counts: Int32Array, from: number, to: number, delta: number): void => {
+  for (let i = from; i < to; i++) counts[i] = (counts[i] as number) + delta;
+};
+
 const NO_RANGE = { basePfn: 0, count: 0 } as FrameRange;
 
 /** Owner and pin counts per page frame. Frame numbers are physical addresses / 4096. */
@@ -42,38 +46,45 @@ export class PageFrames {
     return range === undefined ? 0 : (range.owners[pfn - range.basePfn] as number);
   }
 
-  /** Add `delta` pins to each of `count` frames, which lie in one region. @hot */
+  /** Add `delta` pins to each of `count` neighbouring frames. @hot */
   addPins(pfn: number, count: number, delta: number): void {
-    const range = this.rangeAt(pfn);
-    if (range === undefined) return;
-    const from = pfn - range.basePfn;
-    const { pins } = range;
-    for (let i = from; i < from + count; i++) pins[i] = (pins[i] as number) + delta;
+    for (let at = pfn; at < pfn + count; ) {
+      const range = this.rangeAt(at);
+      if (range === undefined) return;
+      const to = Math.min(range.count, pfn + count - range.basePfn);
+      addTo(range.pins, at - range.basePfn, to, delta);
+      at = range.basePfn + to;
+    }
   }
 
-  /** Add `delta` owners to each of `count` frames, which lie in one region. @hot */
+  /** Add `delta` owners to each of `count` neighbouring frames. @hot */
   addOwners(pfn: number, count: number, delta: number): void {
-    const range = this.rangeAt(pfn);
-    if (range === undefined) return;
-    const from = pfn - range.basePfn;
-    const { owners } = range;
-    for (let i = from; i < from + count; i++) owners[i] = (owners[i] as number) + delta;
+    for (let at = pfn; at < pfn + count; ) {
+      const range = this.rangeAt(at);
+      if (range === undefined) return;
+      const to = Math.min(range.count, pfn + count - range.basePfn);
+      addTo(range.owners, at - range.basePfn, to, delta);
+      at = range.basePfn + to;
+    }
   }
 
   /**
-   * Call `free` with each run of frames in `[pfn, pfn + count)` that nobody owns or pins any more.
+   * Call `free` with each run of frames in `[pfn, pfn + count)` that nobody owns or pins any more;
+   * a run does not cross from one region of RAM to the next.
    */
   forEachUnused(pfn: number, count: number, free: (pfn: number, count: number) => void): void {
-    const range = this.rangeAt(pfn);
-    if (range === undefined) return;
-    const { owners, pins } = range;
-    const end = pfn - range.basePfn + count;
-    let from = pfn - range.basePfn;
-    while (from < end) {
-      let to = from;
-      while (to < end && owners[to] === 0 && pins[to] === 0) to++;
-      if (to > from) free(range.basePfn + from, to - from);
-      from = to + 1;
+    for (let at = pfn; at < pfn + count; ) {
+      const range = this.rangeAt(at);
+      if (range === undefined) return;
+      const { owners, pins, basePfn } = range;
+      const end = Math.min(range.count, pfn + count - basePfn);
+      for (let from = at - basePfn; from < end; ) {
+        let to = from;
+        while (to < end && owners[to] === 0 && pins[to] === 0) to++;
+        if (to > from) free(basePfn + from, to - from);
+        from = to + 1;
+      }
+      at = basePfn + end;
     }
   }
 
