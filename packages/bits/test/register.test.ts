@@ -31,7 +31,7 @@ const FSTS = defineRegister({
 describe('VT-d 11.4 FSTS', () => {
   test('has a layout, an offset, accesses and masks', () => {
     expect(FSTS.offset).toBe(0x34);
-    expect(FSTS.fields.FRI).toMatchObject({ hi: 15, lo: 8, mask: 0xff00, access: 'RO' });
+    expect(FSTS.fields.FRI).toMatchObject({ hi: 15, lo: 8, mask: 0xff00 });
     expect(FSTS.access).toEqual({ PFO: 'RW1C', PPF: 'RO', IQE: 'RW1C', FRI: 'RO' });
     const { roMask, rwMask, rw1cMask, woMask } = FSTS;
     expect([roMask, rwMask, rw1cMask, woMask]).toEqual([[0xff02], [0], [0x11], [0]]);
