@@ -7,12 +7,11 @@ import { bitRange, type Layout } from './layout.ts';
 
 /** What {@link diagram} takes besides the layout. */
 export interface DiagramOptions {
-  /** Bits per row. Left out: the most of 64, 32 and 16 with which no line exceeds 100 columns. */
+  /** Bits per row. Left out: 64, or 32, if no line then exceeds 100 columns; otherwise 16. */
   readonly rowBits?: number;
 }
 
 const MAX_COLUMNS = 100;
-const ROW_BITS = [64, 32, 16] as const;
 
 /** The cells of each row, lowest row first; a field that crosses rows has a cell in each. */
 export function rowsOf(layout: Layout, rowBits: number): Span[][] {
@@ -58,11 +57,11 @@ function linesOf(layout: Layout, rowBits: number): string[] {
 }
 
 function linesThatFit(layout: Layout): string[] {
-  for (const rowBits of ROW_BITS) {
+  for (const rowBits of [64, 32]) {
     const lines = linesOf(layout, rowBits);
-    if (rowBits === 16 || lines.every((line) => line.length <= MAX_COLUMNS)) return lines;
+    if (lines.every((line) => line.length <= MAX_COLUMNS)) return lines;
   }
-  return [];
+  return linesOf(layout, 16);
 }
 
 /**
