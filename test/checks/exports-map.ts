@@ -1,0 +1,41 @@
+import type { Manifest } from '../../scripts/lib/workspace.mjs';
+
+/** The exports entry that belongs to one tsup output `name`. */
+const entryFor = (name: string) => ({
+  import: { types: `./dist/${name}.d.ts`, default: `./dist/${name}.js` },
+  require: { types: `./dist/${name}.d.cts`, default: `./dist/${name}.cjs` },
+});
+
+const MAIN_FIELDS = {
+  main: './dist/index.cjs',
+  module: './dist/index.js',
+  types: './dist/index.d.ts',
+} as const;
+
+/**
+ * Where a published package.json and its tsup entries disagree.
+ *
+ * @param entries tsup output names: `index` is `.`, any other name is `./name`
+ */
+export function exportsProblems(manifest: Manifest, entries: readonly string[]): string[] {
+  const wanted: Record<string, unknown> = { './package.json': './package.json' };
+  for (const name of entries) wanted[name === 'index' ? '.' : `./${name}`] = entryFor(name);
+  const actual = manifest.exports ?? {};
+  const problems = [...new Set([...Object.keys(wanted), ...Object.keys(actual)])]
+    .filter((key) => JSON.stringify(wanted[key]) !== JSON.stringify(actual[key]))
+    .map((key) => `exports["${key}"] ${difference(actual[key], wanted[key])}`);
+  for (const [field, value] of Object.entries(MAIN_FIELDS)) {
+    const found = manifest[field as keyof typeof MAIN_FIELDS];
+    if (found !== value) problems.push(`${field} is ${found}, the build makes ${value}`);
+  }
+  for (const dir of ['dist', 'src']) {
+    if (!manifest.files?.includes(dir)) problems.push(`files lacks "${dir}"`);
+  }
+  return problems.map((problem) => `${manifest.name}: ${problem}`);
+}
+
+function difference(actual: unknown, wanted: unknown): string {
+  if (wanted === undefined) return 'has no tsup entry';
+  if (actual === undefined) return 'is missing, tsup builds it';
+  return `is ${JSON.stringify(actual)}, the build makes ${JSON.stringify(wanted)}`;
+}
