@@ -2,3 +2,4 @@ export * from './bus/index.ts';
 export * from './driver/index.ts';
 export * from './errno.ts';
 export * from './errors.ts';
+export * from './memory/index.ts';
