@@ -1,0 +1,338 @@
+/**
+ * The software IOTLB of the hardware halves: set-associative, without allocation or bigint.
+ *
+ * What a lookup compares and what an invalidation compares are different things on silicon, and
+ * here:
+ *
+ * | architecture | `source` | `pasid` | `tagA` | `tagB` |
+ * |---|---|---|---|---|
+ * | VT-d | SID | PASID or none | DID | PASID, RID_PASID for requests without one |
+ * | SMMUv3 | world and VMID | ASID, none for global entries | world and VMID | ASID or none |
+ * | AMD-Vi | DomainID | PASID or none | DomainID | PASID or none |
+ *
+ * Entries stay until an invalidation reaches them or room is needed: a forgotten invalidation
+ * shows as a stale translation. Replacement is deterministic.
+ *
+ * @spec VT-d 6.2.4, 6.5; SMMUv3 3.17 and 4.4; AMD IOMMU 2.2.5, 2.4
+ */
+import { InvalidatableIotlb } from './invalidation.ts';
+import {
+  EINVAL,
+  F64_PER_ENTRY_LG2,
+  FAULT,
+  FIRST,
+  GRANTED,
+  I32_PER_ENTRY_LG2,
+  IOTLB_MISS,
+  KIND,
+  LAST,
+  MIN_SIZE_LG2,
+  OFFSET,
+  PASID,
+  PERMISSION_BITS,
+  SIZE_LG2,
+  SOURCE,
+  TAG_A,
+  TAG_B,
+  TRANSLATION,
+  USABLE,
+} from './layout.ts';
+import { type IotlbOptions, isSizeLg2, mixKey, mixPage } from './store.ts';
+
+/** One entry as {@link Iotlb.entries} shows it. */
+export interface IotlbEntry {
+  readonly source: number;
+  readonly pasid: number;
+  readonly iovaPfn: number;
+  readonly outPfn: number;
+  readonly sizeLg2: number;
+  /** Permissions the walk found. */
+  readonly permissions: number;
+  /** False: the leaf's D bit was 0, a write has to walk again. */
+  readonly dirtyKnown: boolean;
+  readonly kind: number;
+  readonly tagA: number;
+  readonly tagB: number;
+  /** Negative code of a cached fault, 0 for a translation. */
+  readonly fault: number;
+}
+
+/** A set-associative IOTLB. One instance serves one unit. */
+export class Iotlb extends InvalidatableIotlb {
+  /**
+   * Slot in which a 4 KiB frame was last found. Only a hint: every hit is proven against the
+   * entry itself, so invalidations need not know about it.
+   * Measured on Node 20: 5 ns against 8 ns for probing the four ways of one page size.
+   */
+  readonly #hints: Uint16Array;
+  readonly #hintShift: number;
+
+  /** @throws {RangeError} when the geometry is impossible */
+  constructor(options: IotlbOptions = {}) {
+    super(options);
+    const hints = 4 << Math.ceil(Math.log2(this.capacity));
+    this.#hints = new Uint16Array(hints);
+    this.#hintShift = (32 - Math.log2(hints)) | 0;
+  }
+
+  /**
+   * Translates one 4 KiB frame.
+   *
+   * An entry that lacks a needed permission is a miss, not a fault: hardware walks again before
+   * it reports. So is a write through a leaf that was cached with D=0.
+   *
+   * @param source u32 of the lookup key
+   * @param pasid PASID or ASID of the lookup key, {@link NO_PASID} for none
+   * @param iovaPfn 4 KiB input frame, 52 bits
+   * @param need permission bits, all of which the entry must have
+   * @returns output 4 KiB frame; {@link IOTLB_MISS}; or the code of a cached fault (-2 or less)
+   * @hot
+   */
+  lookup(source: number, pasid: number, iovaPfn: number, need: number): number {
+    const word = (this.#hints[this.#hintOf(source, pasid, iovaPfn)] as number) << I32_PER_ENTRY_LG2;
+    const double = word >>> 1;
+    const { i32, f64 } = this;
+    const wanted = need | TRANSLATION;
+    if (
+      i32[word + SOURCE] === (source | 0) &&
+      i32[word + PASID] === pasid &&
+      ((i32[word + USABLE] as number) & wanted) === wanted &&
+      iovaPfn >= (f64[double + FIRST] as number) &&
+      iovaPfn <= (f64[double + LAST] as number)
+    ) {
+      this.countHit();
+      return iovaPfn + (f64[double + OFFSET] as number);
+    }
+    return this.#lookupByProbe(source, pasid, iovaPfn, wanted);
+  }
+
+  /**
+   * Finds the entry a {@link lookup} would use, for callers that need more than the frame (ATS
+   * completions). Counts as a lookup.
+   *
+   * @returns slot for {@link describe}, or {@link IOTLB_MISS}
+   */
+  find(source: number, pasid: number, iovaPfn: number, need: number): number {
+    const slot = this.#probe(source, pasid, iovaPfn, need | TRANSLATION);
+    if (slot < 0) this.misses++;
+    else this.countHit();
+    return slot;
+  }
+
+  /**
+   * Caches a translation. Replaces the entry of the same key, page and size, else takes a free
+   * way, else the oldest insertion of the set.
+   *
+   * @param iovaPfn any 4 KiB frame of the page
+   * @param outPfn the output frame of that frame
+   * @param sizeLg2 size of the page in bytes, lg2, 12 to 64
+   * @param permissions what the walk found, 16 bits whose meaning is the caller's
+   * @param dirtyKnown false when the leaf has a D bit that is 0: writes will miss
+   * @param kind one of {@link ENTRY_KIND}
+   * @param tagA, tagB what invalidations compare, `tagA` u32
+   * @returns slot, or -22 (EINVAL) for a size that cannot be, with nothing changed
+   * @hot
+   */
+  insert(
+    source: number,
+    pasid: number,
+    iovaPfn: number,
+    outPfn: number,
+    sizeLg2: number,
+    permissions: number,
+    dirtyKnown: boolean,
+    kind: number,
+    tagA: number,
+    tagB: number,
+  ): number {
+    const slot = this.#place(source, pasid, iovaPfn, sizeLg2, kind, tagA, tagB);
+    if (slot < 0) return slot;
+    const word = slot << I32_PER_ENTRY_LG2;
+    const usable = dirtyKnown ? permissions : permissions & ~this.writeMask;
+    this.i32[word + USABLE] = (usable & PERMISSION_BITS) | TRANSLATION;
+    this.i32[word + GRANTED] = permissions & PERMISSION_BITS;
+    this.i32[word + FAULT] = 0;
+    this.f64[(slot << F64_PER_ENTRY_LG2) + OFFSET] = outPfn - iovaPfn;
+    return slot;
+  }
+
+  /**
+   * Caches a fault, as hardware in caching mode (VT-d CAP.CM, AMD NpCache) may: lookups return
+   * its code until an invalidation reaches it, whatever they need.
+   *
+   * @param fault what lookups return: an integer of -2 or less
+   * @returns slot, or -22 (EINVAL) for a size or code that cannot be, with nothing changed
+   * @spec VT-d 6.1
+   */
+  insertFault(
+    source: number,
+    pasid: number,
+    iovaPfn: number,
+    sizeLg2: number,
+    fault: number,
+    kind: number,
+    tagA: number,
+    tagB: number,
+  ): number {
+    if ((fault | 0) !== fault || fault > -2) return EINVAL;
+    const slot = this.#place(source, pasid, iovaPfn, sizeLg2, kind, tagA, tagB);
+    if (slot < 0) return slot;
+    const word = slot << I32_PER_ENTRY_LG2;
+    this.i32[word + USABLE] = 0;
+    this.i32[word + GRANTED] = 0;
+    this.i32[word + FAULT] = fault;
+    return slot;
+  }
+
+  /** The entry in a slot that {@link find} or {@link insert} returned; `undefined` when empty. */
+  describe(slot: number): IotlbEntry | undefined {
+    if (!(slot >= 0 && slot < this.capacity) || !this.isValid(slot)) return undefined;
+    const at = (word: number) => this.i32[(slot << I32_PER_ENTRY_LG2) + word] as number;
+    const double = slot << F64_PER_ENTRY_LG2;
+    const iovaPfn = this.f64[double + FIRST] as number;
+    const fault = at(FAULT);
+    return {
+      source: at(SOURCE) >>> 0,
+      pasid: at(PASID),
+      iovaPfn,
+      outPfn: fault === 0 ? iovaPfn + (this.f64[double + OFFSET] as number) : IOTLB_MISS,
+      sizeLg2: at(SIZE_LG2),
+      permissions: at(GRANTED),
+      dirtyKnown: (at(USABLE) & PERMISSION_BITS) === at(GRANTED),
+      kind: at(KIND),
+      tagA: at(TAG_A) >>> 0,
+      tagB: at(TAG_B),
+      fault,
+    };
+  }
+
+  /** Every entry, in slot order: for dumps and for checking that nothing stale is left. */
+  *entries(): Generator<IotlbEntry> {
+    for (let slot = 0; slot < this.capacity; slot++) {
+      const entry = this.describe(slot);
+      if (entry !== undefined) yield entry;
+    }
+  }
+
+  #hintOf(source: number, pasid: number, iovaPfn: number): number {
+    return (mixPage(iovaPfn, MIN_SIZE_LG2) + mixKey(source, pasid)) >>> this.#hintShift;
+  }
+
+  #lookupByProbe(source: number, pasid: number, iovaPfn: number, wanted: number): number {
+    const slot = this.#probe(source, pasid, iovaPfn, wanted);
+    if (slot < 0) {
+      this.misses++;
+      return IOTLB_MISS;
+    }
+    this.countHit();
+    this.#hints[this.#hintOf(source, pasid, iovaPfn)] = slot;
+    const fault = this.i32[(slot << I32_PER_ENTRY_LG2) + FAULT] as number;
+    if (fault !== 0) return fault;
+    return iovaPfn + (this.f64[(slot << F64_PER_ENTRY_LG2) + OFFSET] as number);
+  }
+
+  /** Slot of the entry that answers, smallest page first, or {@link IOTLB_MISS}. */
+  #probe(source: number, pasid: number, iovaPfn: number, wanted: number): number {
+    const keyMix = mixKey(source, pasid);
+    const { starts, ways, liveSizeCount } = this;
+    for (let at = 0; at < liveSizeCount; at++) {
+      const sizeLg2 = this.liveSizes[at] as number;
+      const count = this.frames[sizeLg2] as number;
+      const page = Math.floor(iovaPfn * (this.pages[sizeLg2] as number));
+      const start = page * count;
+      const first = this.firstSlot(page, sizeLg2, keyMix);
+      for (let slot = first; slot < first + ways; slot++) {
+        if (starts[slot] === start && this.#answers(slot, source, pasid, iovaPfn, wanted)) {
+          return slot;
+        }
+      }
+    }
+    return IOTLB_MISS;
+  }
+
+  /** Whether an entry that starts at or before the frame answers the rest of the question. */
+  #answers(slot: number, source: number, pasid: number, iovaPfn: number, wanted: number): boolean {
+    const word = slot << I32_PER_ENTRY_LG2;
+    return (
+      iovaPfn <= (this.f64[(slot << F64_PER_ENTRY_LG2) + LAST] as number) &&
+      this.i32[word + SOURCE] === (source | 0) &&
+      this.i32[word + PASID] === pasid &&
+      (((this.i32[word + USABLE] as number) & wanted) === wanted || this.i32[word + FAULT] !== 0)
+    );
+  }
+
+  /** Writes all of an entry that a translation and a fault have in common. */
+  #place(
+    source: number,
+    pasid: number,
+    iovaPfn: number,
+    sizeLg2: number,
+    kind: number,
+    tagA: number,
+    tagB: number,
+  ): number {
+    if (!isSizeLg2(sizeLg2)) return EINVAL;
+    const { i32, f64 } = this;
+    const count = this.frames[sizeLg2] as number;
+    const page = Math.floor(iovaPfn * (this.pages[sizeLg2] as number));
+    const start = page * count;
+    const keyMix = mixKey(source, pasid);
+    const slot = this.#slotFor(
+      source,
+      pasid,
+      start,
+      sizeLg2,
+      this.firstSlot(page, sizeLg2, keyMix),
+    );
+    const word = slot << I32_PER_ENTRY_LG2;
+    const double = slot << F64_PER_ENTRY_LG2;
+    this.starts[slot] = start;
+    i32[word + SOURCE] = source;
+    i32[word + PASID] = pasid;
+    i32[word + SIZE_LG2] = sizeLg2;
+    i32[word + KIND] = kind;
+    i32[word + TAG_A] = tagA;
+    i32[word + TAG_B] = tagB;
+    f64[double + FIRST] = start;
+    f64[double + LAST] = start + (count - 1);
+    this.#hints[(mixPage(iovaPfn, MIN_SIZE_LG2) + keyMix) >>> this.#hintShift] = slot;
+    return slot;
+  }
+
+  /** A slot for this page, counted as of its size: its own, a free one, or the next victim. */
+  #slotFor(source: number, pasid: number, start: number, sizeLg2: number, first: number): number {
+    const { starts, ways } = this;
+    let free = -1;
+    for (let slot = first; slot < first + ways; slot++) {
+      const found = starts[slot] as number;
+      if (found === start && this.#isSamePage(slot, source, pasid, sizeLg2)) return slot;
+      if (found === Number.POSITIVE_INFINITY && free < 0) free = slot;
+    }
+    if (free >= 0) {
+      this.addSize(sizeLg2);
+      return free;
+    }
+    return this.#evict(first, sizeLg2);
+  }
+
+  #isSamePage(slot: number, source: number, pasid: number, sizeLg2: number): boolean {
+    const word = slot << I32_PER_ENTRY_LG2;
+    return (
+      this.i32[word + SIZE_LG2] === sizeLg2 &&
+      this.i32[word + SOURCE] === (source | 0) &&
+      this.i32[word + PASID] === pasid
+    );
+  }
+
+  #evict(first: number, sizeLg2: number): number {
+    const way = this.victims[first] as number;
+    this.victims[first] = way + 1 === this.ways ? 0 : way + 1;
+    this.evictions++;
+    const slot = first + way;
+    if (this.i32[(slot << I32_PER_ENTRY_LG2) + SIZE_LG2] !== sizeLg2) {
+      this.drop(slot);
+      this.addSize(sizeLg2);
+    }
+    return slot;
+  }
+}
