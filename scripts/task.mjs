@@ -1,4 +1,4 @@
-// `npm run build|typecheck|lint|format|knip [-- ARGUMENTS]`: install when needed, run the tool.
+// `npm run build|generate|typecheck|lint|format|knip|changeset [-- ARGUMENTS]`: install when needed, run the tool.
 import { requireNode } from './lib/check-node.mjs';
 
 requireNode();

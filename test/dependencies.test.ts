@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { peerRange } from '../scripts/lib/versions.mjs';
 import {
   publishablePackages,
   ROOT,
@@ -8,7 +9,7 @@ import {
   workspacePackages,
   yamlBlock,
 } from '../scripts/lib/workspace.mjs';
-import { dependencyProblems, peerRange, versionProblems } from './checks/dependencies.ts';
+import { dependencyProblems, versionProblems } from './checks/dependencies.ts';
 import { trackedTextFiles } from './checks/repository.ts';
 
 const files = trackedTextFiles();

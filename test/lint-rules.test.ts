@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { tools } from '../scripts/lib/tools.mjs';
 import { ROOT } from '../scripts/lib/workspace.mjs';
 
-const BIOME = tools['lint']?.[1] ?? '';
+const [program = '', ...args] = tools.biome;
 let dir = '';
 
 /** A scratch repository with our lint configuration, into which snippets are written. */
@@ -23,8 +23,8 @@ function lint(path: string, text: string): Promise<{ status: number; output: str
   writeFileSync(join(dir, path), text);
   return new Promise((resolve) => {
     execFile(
-      process.execPath,
-      [BIOME, 'lint', '--vcs-enabled=false', path],
+      program,
+      [...args, 'lint', '--vcs-enabled=false', path],
       { cwd: dir },
       (error, stdout, stderr) => {
         resolve({ status: error ? Number(error.code) : 0, output: stdout + stderr });

@@ -28,7 +28,7 @@ test.each([
 
 test('the oldest Node is the one that every package.json names', () => {
   const manifests = [readManifest(ROOT), ...publishablePackages().map(({ manifest }) => manifest)];
-  const engines = manifests.map(({ engines }) => engines?.['node']);
+  const engines = manifests.map(({ engines }) => engines?.node);
   expect(new Set(engines)).toEqual(new Set([`>=${OLDEST_NODE.replace(/\.0$/, '')}`]));
 });
 
@@ -43,7 +43,7 @@ test('the tools see no trace of the npm that started us, and cannot ask', () => 
   });
   expect(env).toMatchObject({ PATH: 'p', CI: '1', TURBO_TELEMETRY_DISABLED: '1' });
   expect(Object.keys(env).filter((name) => name.startsWith('npm_'))).toEqual(
-    env['npm_config_cache'] ? ['npm_config_proxy', 'npm_config_cache'] : ['npm_config_proxy'],
+    env.npm_config_cache ? ['npm_config_proxy', 'npm_config_cache'] : ['npm_config_proxy'],
   );
 });
 

@@ -3,13 +3,17 @@ import { conclude, passThrough, StepFailed } from './run.mjs';
 import { tools } from './tools.mjs';
 import { ROOT } from './workspace.mjs';
 
+const { build, generate, typecheck, lint, format, knip, changeset } = tools;
+
+/** @type {Record<string, string[]>} */
+const tasks = { build, generate, typecheck, lint, format, knip, changeset };
+
 await conclude(async () => {
   const [name = '', ...args] = process.argv.slice(2);
-  const tool = tools[name];
-  if (!tool) {
-    const known = Object.keys(tools).join(', ');
-    throw new StepFailed(`no task "${name}"; the tasks are ${known}`, 2);
+  const command = tasks[name];
+  if (!command) {
+    throw new StepFailed(`no task "${name}"; the tasks are ${Object.keys(tasks).join(', ')}`, 2);
   }
   const env = await ensureInstalled();
-  return passThrough([...tool, ...args], { cwd: ROOT, env });
+  return passThrough([...command, ...args], { cwd: ROOT, env });
 });

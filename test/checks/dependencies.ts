@@ -1,3 +1,4 @@
+import { peerRange } from '../../scripts/lib/versions.mjs';
 import type { Manifest } from '../../scripts/lib/workspace.mjs';
 import { importsOf, packageNameOf } from './imports.ts';
 import type { TextFile } from './repository.ts';
@@ -73,13 +74,4 @@ export function versionProblems(manifest: Manifest, version: string): string[] {
       .filter(([name, range]) => ours(name) && range !== peerRange(version))
       .map(([name, range]) => `peer "${name}": "${range}" must be "${peerRange(version)}"`),
   ].map((problem) => `${manifest.name}: ${problem}`);
-}
-
-/**
- * The peer range that belongs to a version of the group. Explicit, because changesets answers a
- * minor release of a `workspace:^` peer with a major one of all its dependents.
- */
-export function peerRange(version: string): string {
-  const [major, minor] = version.split('.').map(Number);
-  return `>=${major}.${minor}.0 <${Number(major) + 1}`;
 }
