@@ -1,12 +1,14 @@
 import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
-const root = new URL('.', import.meta.url).pathname;
+const packages = fileURLToPath(new URL('packages', import.meta.url));
 
 /** Tests run against sources: every workspace package name resolves to its `src`. */
-const alias = readdirSync(new URL('packages', import.meta.url)).map((name) => ({
+const alias = readdirSync(packages).map((name) => ({
   find: new RegExp(`^@iommukit/${name}$`),
-  replacement: `${root}packages/${name}/src/index.ts`,
+  replacement: join(packages, name, 'src', 'index.ts'),
 }));
 
 export default defineConfig({

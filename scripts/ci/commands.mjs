@@ -45,13 +45,17 @@ export async function checkTests(report, scratch) {
 
 /** @typedef {{ status: string, fullName: string }} Assertion */
 
-/** @param {{ testResults: { name: string, assertionResults: Assertion[] }[] }} results */
+/** @typedef {{ name: string, status: string, assertionResults: Assertion[] }} TestFile */
+
+/** @param {{ testResults: TestFile[] }} results */
 function failedTests({ testResults }) {
-  return testResults.flatMap(({ name, assertionResults }) =>
-    assertionResults
-      .filter(({ status }) => status === 'failed')
-      .map(({ fullName }) => `${relative(ROOT, name)}: ${fullName}`),
-  );
+  return testResults.flatMap(({ name, status, assertionResults }) => {
+    const file = relative(ROOT, name);
+    const failed = assertionResults.filter((one) => one.status === 'failed');
+    // A file that does not even load has no tests to name.
+    if (status === 'failed' && failed.length === 0) return [`${file} (the file itself)`];
+    return failed.map(({ fullName }) => `${file}: ${fullName}`);
+  });
 }
 
 /** The npm that runs us, or the one on PATH. */
