@@ -52,7 +52,7 @@ export class Report {
 }
 
 /** A check's verdict, as opposed to a mistake in the check. */
-export class CheckFailed extends Error {}
+class CheckFailed extends Error {}
 
 /**
  * @param {unknown} condition

@@ -24,9 +24,6 @@ export function embedProblems(
   });
 }
 
-/** How many snippets a Markdown file shows this way. */
-export const countEmbeds = (text: string): number => [...text.matchAll(EMBED)].length;
-
 /**
  * The lines between `// #region name` and the next `// #endregion`, without their common
  * indentation.

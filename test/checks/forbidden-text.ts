@@ -16,7 +16,7 @@ const isLockFile = (path: string) =>
 const word = (...parts: string[]) => new RegExp(`\\b${parts.join('')}\\b`);
 
 /** What may not stand in the repository, and where. */
-export const FORBIDDEN: readonly ForbiddenText[] = [
+const FORBIDDEN: readonly ForbiddenText[] = [
   {
     what: 'a path of one machine',
     pattern: /(?<![\w.*~}-])\/(?:work|tmp)\//,

@@ -15,7 +15,7 @@ const TEXT = /\.(ts|mts|cts|js|mjs|cjs|json|jsonl|md|ya?ml|grit|sh|css|html|svg|
 const LARGEST_TEXT_BYTES = 1 << 20;
 
 /** Every file that git tracks or would add, so that a new file is judged before its commit. */
-export function trackedPaths(): string[] {
+function trackedPaths(): string[] {
   const args = ['ls-files', '-z', '--cached', '--others', '--exclude-standard'];
   const listed = execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', maxBuffer: 1 << 26 });
   return listed.split('\0').filter((path) => path !== '' && existsSync(join(ROOT, path)));
