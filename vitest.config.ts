@@ -11,11 +11,14 @@ const alias = readdirSync(packages).map((name) => ({
   replacement: join(packages, name, 'src', 'index.ts'),
 }));
 
+/** Slow tests run only when asked for: `npm run test:slow`, or `npm test -- slow-name`. */
+const slow = process.env['IOMMUKIT_SLOW'] ? [] : ['**/slow-*.test.ts'];
+
 export default defineConfig({
   resolve: { alias },
   test: {
     include: ['packages/*/test/**/*.test.ts', 'examples/**/*.test.ts', 'test/**/*.test.ts'],
-    exclude: ['**/node_modules/**', '**/dist/**', '**/slow-*.test.ts'],
+    exclude: ['**/node_modules/**', '**/dist/**', ...slow],
     reporters: ['default'],
     testTimeout: 30_000,
   },

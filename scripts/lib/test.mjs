@@ -10,5 +10,6 @@ await conclude(async () => {
   const env = await ensureInstalled();
   await turboStep('generate', 'generating', env);
   const args = process.argv.slice(2);
+  if (args.some((arg) => arg.includes('slow-'))) env.IOMMUKIT_SLOW = '1';
   return passThrough([process.execPath, VITEST, 'run', ...args], { cwd: ROOT, env });
 });
