@@ -1,0 +1,114 @@
+/**
+ * PASID entries of live devices: written, replaced and removed with the invalidations that each
+ * change needs.
+ *
+ * @spec VT-d 6.5.3.3 (software invalidation of scalable-mode structures), 9.6
+ */
+import type { Attachment } from './attachment.ts';
+import { type DeviceState, RID_PASID } from './device-state.ts';
+import type { EntryStore } from './entry-store.ts';
+import { WHOLE_SPACE_AM } from './page-cover.ts';
+import type { PageRequests } from './page-requests.ts';
+import {
+  clearPasidPresent,
+  PASID_ENTRY_WORDS,
+  pasidEntryPa,
+  storePasidEntry,
+  wipePasidEntry,
+} from './pasid-table.ts';
+import type { UnitContext } from './unit-context.ts';
+
+/** Words of the 128 bits that hold table pointer, type, width and DID. */
+const FIRST_128_BITS = 4;
+
+/** PASID of an attachment as messages to the device carry it: -1 for requests without. */
+export const messagePasid = (pasid: number): number => (pasid === RID_PASID ? -1 : pasid);
+
+const entryPa = ({ unit, device, pasid }: Attachment): number =>
+  pasidEntryPa(unit.memory, device, pasid);
+
+/**
+ * Store 64 bits of a present entry again after a change of its words (SSADE, PGSNP). The caches
+ * hold the old ones until the commands of {@link addEntryFlush} are done.
+ *
+ * @param qword index of the 64 bits in the entry
+ */
+export const rewriteEntry = (attachment: Attachment, qword: number): void => {
+  const { unit, words } = attachment;
+  const pa = entryPa(attachment) + qword * 8;
+  unit.memory.store64(pa, words[qword * 2] as number, words[qword * 2 + 1] as number);
+};
+
+/**
+ * Add the commands for a changed or absent entry: PASID cache, IOTLB, device TLB, in the order
+ * that the queue needs.
+ *
+ * @spec VT-d 6.5.3.3, table of guidance to software
+ */
+export const addEntryFlush = ({ unit, device, pasid, did, domain }: Attachment): void => {
+  const { invalidate } = unit;
+  invalidate.pasidEntry(did, pasid);
+  if (domain.usesSecondStage) invalidate.iotlbDomain(did);
+  else invalidate.pasidIotlb(did, pasid);
+  if (device.ats) invalidate.deviceTlb(device.rid, messagePasid(pasid), 0, WHOLE_SPACE_AM);
+};
+
+/** Scalable mode. */
+export class ScalableEntries implements EntryStore {
+  readonly #unit: UnitContext;
+  readonly #pageRequests: PageRequests | undefined;
+
+  constructor(unit: UnitContext, pageRequests: PageRequests | undefined) {
+    this.#unit = unit;
+    this.#pageRequests = pageRequests;
+  }
+
+  reserve(device: DeviceState, pasid: number): void {
+    pasidEntryPa(this.#unit.memory, device, pasid);
+  }
+
+  install(next: Attachment): void {
+    const { memory, caps, commands } = this.#unit;
+    storePasidEntry(memory, entryPa(next), next.words);
+    if (caps.cap.CM === 1) this.#flushNewlyPresent(next);
+    else if (caps.cap.RWBF === 1) commands.flushWriteBuffer();
+  }
+
+  remove(old: Attachment): void {
+    const pa = entryPa(old);
+    clearPasidPresent(this.#unit.memory, pa, old.words);
+    this.#flush(old);
+    wipePasidEntry(this.#unit.memory, pa);
+  }
+
+  replace(old: Attachment, next: Attachment): boolean {
+    for (let i = FIRST_128_BITS; i < PASID_ENTRY_WORDS; i++) {
+      if (old.words[i] !== next.words[i]) return false;
+    }
+    this.#unit.memory.store128(entryPa(next), next.words);
+    this.#flush(old);
+    return true;
+  }
+
+  /** Flush an entry that changed, together with the page requests that were made through it. */
+  #flush(old: Attachment): void {
+    addEntryFlush(old);
+    const drains = old.device.pri && this.#pageRequests !== undefined;
+    this.#unit.invalidate.queue.submit(drains && this.#unit.caps.ecap.PDS === 1);
+    if (drains) this.#pageRequests?.drained(old.device, messagePasid(old.pasid));
+  }
+
+  /**
+   * Caching mode keeps absent entries, tagged with DID 0; hypervisors that emulate such a unit
+   * shadow the table when they see the new DID.
+   *
+   * @spec VT-d 6.1 (CM)
+   */
+  #flushNewlyPresent({ did, pasid }: Attachment): void {
+    const { invalidate } = this.#unit;
+    invalidate.pasidEntry(0, pasid);
+    invalidate.pasidEntry(did, pasid);
+    invalidate.pasidIotlb(did, pasid);
+    invalidate.queue.submit();
+  }
+}
