@@ -1,1 +1,38 @@
-export {};
+/**
+ * I/O page tables of every format, bit-exact, in WebAssembly memory; walkers for tables anywhere; a
+ * software IOTLB. Numbers of frames at the interface, negative errno results, no bigint.
+ * @module
+ */
+export type { EngineBuild } from './engine/engine.ts';
+export { ERRNO } from './errno.ts';
+export type { PageTableFormat } from './formats/format.ts';
+export { type VtdSecondStageOptions, vtdSecondStage } from './formats/vtd-ss.ts';
+export { SS_PDE_2M, SS_PDPE_1G, SS_PTE, SS_TABLE } from './formats/vtd-ss-layout.ts';
+export { type X86FirstStageOptions, x86FirstStage } from './formats/x86-64.ts';
+export { FS_PDE_2M, FS_PDPE_1G, FS_PTE, FS_TABLE } from './formats/x86-64-layout.ts';
+export * from './iotlb/index.ts';
+export {
+  attachPool,
+  createPool,
+  type GrowListener,
+  type PageTablePool,
+  type PoolHandle,
+  type PoolOptions,
+  type PoolStats,
+} from './pool/pool.ts';
+export type { PoolRegion } from './pool/shard.ts';
+export { attachTable, createTable, type TableHandle, tableHandle } from './table/create-table.ts';
+export {
+  DIRTY,
+  type LeafRecord,
+  type PageTable,
+  PROT,
+  type TableStats,
+} from './table/page-table.ts';
+export { createWalkTrace, WALK, type WalkTrace } from './walk/walk-trace.ts';
+export {
+  createWalker,
+  type TableTranslation,
+  type Walker,
+  type WalkMemory,
+} from './walk/walker.ts';

@@ -1,0 +1,169 @@
+/**
+ * One memory of a pool: a contiguous piece of host-physical address space that holds page tables.
+ * @module
+ */
+import {
+  bestBuild,
+  createEngine,
+  type Engine,
+  type EngineBuild,
+  type EngineImage,
+} from '../engine/engine.ts';
+import { createMemory, WASM_PAGE_BYTES, type WasmMemory } from '../engine/webassembly.ts';
+import { ERRNO } from '../errno.ts';
+import {
+  CHUNK_BYTES,
+  CONTROL_BYTES,
+  FIRST_PAGE,
+  HEADER,
+  SCRATCH_BYTES,
+  SCRATCH_OFFSET,
+} from './pool-layout.ts';
+
+/** Region of host-physical memory that core can add as a backed region. */
+export interface PoolRegion {
+  readonly name: string;
+  /** Byte address. */
+  readonly base: number;
+  /** Bytes; grows. */
+  readonly size: number;
+  /** Replaced when a non-shared memory grows: never keep it across calls. */
+  readonly buffer: ArrayBuffer | SharedArrayBuffer;
+  readonly u8: Uint8Array;
+  readonly i32: Int32Array;
+}
+
+/** What {@link Shard} needs to be told. */
+export interface ShardOptions {
+  readonly name: string;
+  readonly base: number;
+  readonly initialBytes: number;
+  readonly maxBytes: number;
+  readonly shared: boolean;
+  /** Forces a build; for tests of the scalar engine. */
+  readonly build?: EngineBuild | undefined;
+  /** Memory made by another thread. */
+  readonly memory?: WasmMemory | undefined;
+  /** This thread's scratch area in it. */
+  readonly scratchOffset?: number | undefined;
+  /** Called after the memory has grown. */
+  readonly onGrow: (shard: Shard) => void;
+}
+
+const PAGE_BYTES = 4096;
+/** A growth step is at most this, unless more is asked for. */
+const MAX_STEP_BYTES = 64 * 1024 * 1024;
+
+/** One WebAssembly memory with its allocator state, and the engines bound to it. */
+export class Shard implements PoolRegion {
+  readonly name: string;
+  readonly base: number;
+  readonly maxBytes: number;
+  readonly memory: WasmMemory;
+  readonly build: EngineBuild;
+  readonly scratchOffset: number;
+  buffer!: ArrayBuffer | SharedArrayBuffer;
+  u8!: Uint8Array;
+  i32!: Int32Array;
+  f64!: Float64Array;
+  /** The scratch area as doubles, and as bytes. */
+  scratchF64!: Float64Array;
+  scratchU8!: Uint8Array;
+  size = 0;
+  /** Table classes of this shard, one per engine. */
+  readonly classes = new Map<EngineImage, unknown>();
+  readonly #engines = new Map<EngineImage, Engine>();
+  readonly #freeBlocks: number[] = [];
+  readonly #onGrow: (shard: Shard) => void;
+
+  constructor(options: ShardOptions) {
+    this.name = options.name;
+    this.base = options.base;
+    this.maxBytes = options.maxBytes;
+    this.build = options.build ?? bestBuild(options.shared);
+    this.scratchOffset = options.scratchOffset ?? SCRATCH_OFFSET;
+    this.#onGrow = options.onGrow;
+    this.memory =
+      options.memory ?? createMemory(options.initialBytes, options.maxBytes, options.shared);
+    this.refresh();
+    if (!options.memory) {
+      this.i32[HEADER.BUMP] = FIRST_PAGE;
+      this.i32[HEADER.LIMIT] = this.size / PAGE_BYTES;
+    }
+  }
+
+  /** Takes new views after the memory has grown, here or in another thread. */
+  refresh(): void {
+    const { buffer } = this.memory;
+    this.buffer = buffer;
+    this.size = buffer.byteLength;
+    this.u8 = new Uint8Array(buffer);
+    this.i32 = new Int32Array(buffer);
+    this.f64 = new Float64Array(buffer);
+    this.scratchF64 = new Float64Array(buffer, this.scratchOffset, SCRATCH_BYTES / 8);
+    this.scratchU8 = new Uint8Array(buffer, this.scratchOffset, SCRATCH_BYTES);
+  }
+
+  /** Grows by at least `pages` 4 KiB pages, in steps that double up to 64 MiB. 0 or -12. */
+  grow(pages: number): number {
+    const room = this.maxBytes - this.size;
+    const asked = Math.ceil((pages * PAGE_BYTES) / CHUNK_BYTES) * CHUNK_BYTES;
+    if (asked > room) return ERRNO.ENOMEM;
+    const step = Math.min(Math.max(asked, Math.min(this.size, MAX_STEP_BYTES)), room);
+    if (!this.#growBytes(step) && !this.#growBytes(asked)) return ERRNO.ENOMEM;
+    this.refresh();
+    this.i32[HEADER.LIMIT] = this.size / PAGE_BYTES;
+    this.#onGrow(this);
+    return 0;
+  }
+
+  #growBytes(bytes: number): boolean {
+    try {
+      this.memory.grow(bytes / WASM_PAGE_BYTES);
+      return true;
+    } catch {
+      return false; // the machine has no more memory or address space
+    }
+  }
+
+  /** The engine of a format on this memory. */
+  engine(image: EngineImage): Engine {
+    let engine = this.#engines.get(image);
+    if (!engine) {
+      engine = createEngine(image, this.build, this);
+      this.#engines.set(image, engine);
+    }
+    return engine;
+  }
+
+  /** Offset of a zeroed control block, 0 when there is no memory left. */
+  takeControlBlock(engine: Engine): number {
+    if (this.#freeBlocks.length === 0) {
+      if (engine.reserve(1, 0) !== 0) return 0;
+      const page = engine.allocate(0) >>> 0;
+      for (let at = PAGE_BYTES - CONTROL_BYTES; at >= 0; at -= CONTROL_BYTES)
+        this.#freeBlocks.push(page + at);
+    }
+    const block = this.#freeBlocks.pop() as number;
+    this.u8.fill(0, block, block + CONTROL_BYTES);
+    return block;
+  }
+
+  /** Gives a control block back. */
+  releaseControlBlock(block: number): void {
+    this.u8.fill(0, block, block + CONTROL_BYTES);
+    this.#freeBlocks.push(block);
+  }
+
+  /** Bytes that tables could still take: free blocks, fresh memory and growth. */
+  room(): number {
+    return this.maxBytes - ((this.i32[HEADER.IN_USE] as number) >>> 0) * PAGE_BYTES;
+  }
+
+  /** Touches memory now, so that first use does not pay for page faults. */
+  prefault(bytes: number): void {
+    const end = Math.min(bytes, this.size) >>> 2;
+    for (let at = (FIRST_PAGE * PAGE_BYTES) >>> 2; at < end; at += PAGE_BYTES >>> 2)
+      this.i32[at] = 0;
+  }
+}

@@ -1,0 +1,151 @@
+/**
+ * Walks of tables anywhere in physical memory: the pool's own, a guest's, somebody else's.
+ * @module
+ */
+import type { PageTableFormat } from '../formats/format.ts';
+import { createDecodedEntry, ENTRY } from './entry-decoder.ts';
+import { MAX_STEPS, WALK, type WalkTrace } from './walk-trace.ts';
+
+/** Memory that a walker reads: pools, and core's physical memory. */
+export interface WalkMemory {
+  /** Region of a byte address; undefined when nothing answers. `i32[(pa - base) >>> 2]` is the word. */
+  regionAt(
+    pa: number,
+  ): { readonly base: number; readonly size: number; readonly i32: Int32Array } | undefined;
+}
+
+/** Gives the host-physical address of an entry's address, negative to refuse (nested walks). */
+export type TableTranslation = (entryPa: number) => number;
+
+/** Walks tables of one format. Create it with {@link createWalker}; reusable, not reentrant. */
+export interface Walker {
+  /**
+   * Walks from a root to the leaf of `iovaPfn`. Safe on hostile tables: it reads at most
+   * {@link MAX_STEPS} entries, each bounds-checked.
+   * @param rootPa byte address of the root, as its register or context entry gives it
+   * @param levels levels from the root on
+   * @param translateTable for nested walks
+   * @returns output frame, or a code of `WALK`
+   */
+  walk(
+    memory: WalkMemory,
+    rootPa: number,
+    levels: number,
+    iovaPfn: number,
+    trace: WalkTrace,
+    translateTable?: TableTranslation,
+  ): number;
+}
+
+const ADDRESS_LIMIT = 2 ** 52;
+const PERMISSIONS = 1 | 2;
+const RESTRICTIONS = 8 | 32;
+
+/** Whether a frame number is inside the input range, by width and sign extension. */
+function inRange(format: PageTableFormat, levels: number, iovaPfn: number): boolean {
+  const bits = Math.min(format.iovaBits - format.frameLg2, indexedBits(format, levels));
+  if (!(iovaPfn >= 0 && iovaPfn < ADDRESS_LIMIT)) return false;
+  if (!format.signExtended) return iovaPfn < 2 ** bits;
+  const half = 2 ** (bits - 1);
+  return iovaPfn < half || iovaPfn >= ADDRESS_LIMIT - half;
+}
+
+/** Input bits, in frames, that `levels` levels can index; concatenated roots index more. */
+function indexedBits(format: PageTableFormat, levels: number): number {
+  const { levelBits, granuleLg2 } = format.decoder;
+  const rootBits = Math.max(levelBits, Math.log2(format.rootEntries));
+  return granuleLg2 + levelBits * (levels - 1) + rootBits;
+}
+
+/** A walker for tables of `format`; the format's own level count is not used. */
+export function createWalker(format: PageTableFormat): Walker {
+  const { decoder } = format;
+  const { levelBits, granuleLg2 } = decoder;
+  const entry = createDecodedEntry();
+  const items = Array.from({ length: 8 }, (_, level) => 2 ** (granuleLg2 + levelBits * level));
+  const entries = 2 ** levelBits;
+
+  /** Reads the entry at `pa` into step `trace.steps`; 0 or a WALK code. */
+  function read(
+    memory: WalkMemory,
+    pa: number,
+    level: number,
+    trace: WalkTrace,
+    translateTable: TableTranslation | undefined,
+  ): number {
+    const step = trace.steps;
+    trace.level[step] = level;
+    trace.entryPa[step] = pa;
+    trace.wordLo[step] = 0;
+    trace.wordHi[step] = 0;
+    trace.steps = step + 1;
+    const hpa = translateTable === undefined ? pa : translateTable(pa);
+    if (hpa < 0) return WALK.TABLE_TRANSLATION;
+    const region = memory.regionAt(hpa);
+    if (region === undefined || hpa - region.base + 8 > region.size) return WALK.BUS_ERROR;
+    const at = Math.floor((hpa - region.base) / 4);
+    trace.wordLo[step] = region.i32[at] as number;
+    trace.wordHi[step] = region.i32[at + 1] as number;
+    return 0;
+  }
+
+  function leaf(iovaPfn: number, trace: WalkTrace): number {
+    const size = 2 ** entry.sizeLg2;
+    trace.pageLg2 = entry.sizeLg2 + format.frameLg2;
+    trace.accessed = entry.accessed;
+    trace.dirty = entry.dirty;
+    return entry.frame + (iovaPfn % size);
+  }
+
+  function descend(
+    memory: WalkMemory,
+    rootPa: number,
+    levels: number,
+    iovaPfn: number,
+    trace: WalkTrace,
+    translateTable: TableTranslation | undefined,
+  ): number {
+    if (!inRange(format, levels, iovaPfn)) return WALK.OUT_OF_RANGE;
+    let va = iovaPfn;
+    if (format.signExtended) va %= 2 ** indexedBits(format, levels);
+    let table = rootPa;
+    let level = levels - 1;
+    while (trace.steps < MAX_STEPS) {
+      let index = Math.floor(va / (items[level] as number));
+      if (trace.steps > 0) index %= entries;
+      const error = read(memory, table + index * 8, level, trace, translateTable);
+      if (error !== 0) return error;
+      const step = trace.steps - 1;
+      const lo = trace.wordLo[step] as number;
+      const hi = trace.wordHi[step] as number;
+      const kind = decoder.decode(lo | 0, hi | 0, level, entry);
+      if (kind < 0) return kind;
+      if (kind === ENTRY.NOT_PRESENT) return WALK.NOT_PRESENT;
+      trace.prot =
+        (trace.prot & entry.prot & PERMISSIONS) | ((trace.prot | entry.prot) & RESTRICTIONS);
+      if (kind === ENTRY.LEAF) return leaf(va, trace);
+      if (skips(va, level, entry.nextLevel)) return WALK.BAD_LEVEL;
+      table = entry.tablePa;
+      level = entry.nextLevel;
+    }
+    return WALK.BAD_LEVEL;
+  }
+
+  /** Whether address bits of skipped levels are set. */
+  function skips(va: number, level: number, nextLevel: number): boolean {
+    if (nextLevel === level - 1) return false;
+    return va % (items[level] as number) >= (items[nextLevel + 1] as number);
+  }
+
+  return {
+    walk(memory, rootPa, levels, iovaPfn, trace, translateTable) {
+      trace.steps = 0;
+      trace.prot = PERMISSIONS;
+      trace.pageLg2 = 0;
+      trace.accessed = false;
+      trace.dirty = false;
+      trace.result = descend(memory, rootPa, levels, iovaPfn, trace, translateTable);
+      return trace.result;
+    },
+  };
+}

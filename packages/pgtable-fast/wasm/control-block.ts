@@ -1,0 +1,32 @@
+// The 64-byte control block of one page table, in pool memory so that every thread sees the same one.
+
+@inline export function top(block: u32): u32 { // root offset | levels
+  return ASC_FEATURE_THREADS ? atomic.load<u32>(block) : load<u32>(block);
+}
+@inline export function setTop(block: u32, value: u32): void {
+  if (ASC_FEATURE_THREADS) atomic.store<u32>(block, value);
+  else store<u32>(block, value);
+}
+@inline export function options(block: u32): u32 { return load<u32>(block, 4); }
+/** Frames of input and output address space, both exclusive limits. */
+@inline export function vaLimit(block: u32): u64 { return load<u64>(block, 8); }
+@inline export function oaLimit(block: u32): u64 { return load<u64>(block, 16); }
+/** Bit s set: pages of 2^s frames may be used. */
+@inline export function pageSizes(block: u32): u64 { return load<u64>(block, 24); }
+@inline export function order(block: u32): u32 { return load<u32>(block, 32); }
+@inline export function rootOrder(block: u32): u32 { return load<u32>(block, 36); }
+/** Freed tables waiting for the caller's invalidation: first of the list, and how many. */
+@inline export function freedHead(block: u32): u32 { return load<u32>(block, 40); }
+@inline export function freedCount(block: u32): u32 { return load<u32>(block, 44); }
+@inline export function setFreed(block: u32, head: u32, count: u32): void {
+  store<u32>(block, head, 40);
+  store<u32>(block, count, 44);
+}
+/** Entries in the root that take part (concatenated and partial roots). */
+@inline export function rootEntries(block: u32): u32 { return load<u32>(block, 48); }
+/** Levels the table may grow to. */
+@inline export function maxLevels(block: u32): u32 { return load<u32>(block, 52); }
+@inline export function tables(block: u32): u32 { return load<u32>(block, 56); }
+@inline export function addTables(block: u32, n: i32): void {
+  store<u32>(block, load<u32>(block, 56) + n, 56);
+}

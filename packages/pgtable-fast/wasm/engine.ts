@@ -1,0 +1,9 @@
+// One engine module: the operations of one format on the shared pool memory.
+export { mapRange, mapOne, beginRuns, planRuns, writeRuns } from './map';
+export { unmapRange, unmapOne } from './unmap';
+export { translate, translateBatch } from './translate';
+export { readRuns } from './read-runs';
+export { readAndClearDirty, setAccessedDirty } from './dirty';
+export { allocate, release, releaseList, reserve } from './pool';
+export { freeAll, mappedFrames } from './whole';
+export { nextLeaf, splitLeaf, mergeLeaves } from './leaves';

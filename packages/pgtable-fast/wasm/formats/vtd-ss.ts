@@ -1,0 +1,60 @@
+// VT-d second stage, VT-d 9.8. Constants and entry functions; see engine contract in ../walk.ts.
+// The layout with the specification's names is src/formats/vtd-ss-layout.ts; a test compares them.
+export const LEVEL_BITS: i32 = 9;
+export const GRANULE_LG2: i32 = 0; // in 4 KiB frames
+export const MAX_LEVELS: i32 = 5;
+export const HAS_GROUPS: bool = false;
+export const DYNAMIC_TOP: bool = false;
+export const WIDE_ROOT: bool = false;
+export const SIGN_EXTENDED: bool = false;
+export const HIGH_OUTPUT_SPLIT: bool = false;
+
+const R: u64 = 1 << 0;
+const W: u64 = 1 << 1;
+const PS: u64 = 1 << 7;
+const A: u64 = 1 << 8;
+const D: u64 = 1 << 9;
+const SNP: u64 = 1 << 11;
+const ADDR: u64 = 0x000f_ffff_ffff_f000;
+
+/** Options of the control block. */
+const OPTION_SNOOP: u32 = 1;
+
+export const RUN_MASK: u64 = ADDR;
+// dirty: (entry ^ DIRTY_XOR) & DIRTY_MASK == DIRTY_MASK; cleaned by flipping DIRTY_FLIP
+export const DIRTY_MASK: u64 = D;
+export const DIRTY_XOR: u64 = 0;
+export const DIRTY_FLIP: u64 = D;
+export const ACCESSED_TABLE: u64 = A;
+
+
+
+@inline export function isLeaf(entry: u64, level: i32): bool {
+  return level == 0 || (entry & PS) != 0;
+}
+@inline export function tableLo(entry: u64): u32 {
+  return <u32>entry & 0xfffff000;
+}
+@inline export function tableEntry(pa: u64, childLevel: i32, options: u32): u64 {
+  return pa | R | W;
+}
+@inline export function template(prot: u32, options: u32): u64 {
+  return <u64>(prot & 3) | (options & OPTION_SNOOP ? SNP : 0);
+}
+@inline export function leafEntry(attr: u64, frame: u64, level: i32, sizeLg2: i32, options: u32): u64 {
+  return attr | (frame << 12) | (level > 0 ? PS : 0);
+}
+@inline export function leafAttr(entry: u64, level: i32): u64 {
+  return entry & ~(ADDR | PS);
+}
+@inline export function leafFrame(entry: u64, level: i32, options: u32): u64 {
+  return (entry & ADDR) >> 12;
+}
+@inline export function groupLg2(entry: u64, level: i32): i32 { return 0; }
+@inline export function groupStep(level: i32): u64 { return 0; }
+@inline export function accessedLeaf(entry: u64): u64 { return entry | A; }
+@inline export function writable(entry: u64): bool { return (entry & W) != 0; }
+@inline export function dirtied(entry: u64): u64 { return entry | D; }
+/** State that may differ between leaves that merge, and the state of the merged leaf. */
+@inline export function statusMask(attr: u64): u64 { return A | D; }
+@inline export function joinStatus(a: u64, b: u64): u64 { return a | (b & (A | D)); }

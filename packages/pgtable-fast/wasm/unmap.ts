@@ -1,0 +1,126 @@
+// Unmapping. A leaf that starts in the range leaves as a whole even when it ends behind it; a range
+// that starts inside a leaf changes nothing. Tables the range covers completely leave the tree.
+import { HAS_GROUPS, DYNAMIC_TOP, GRANULE_LG2, isLeaf, groupLg2 } from './format';
+import {
+  ENTRIES, GRANULE, itemLg2, slot, slotsLg2, tableOffset, leafTableUnrolled, rootOf, levelsOf,
+  inputRange, isOut, isWhole, setRootLevel,
+} from './walk';
+import { top, vaLimit } from './control-block';
+import { EINVAL, ERANGE, addLive } from './pool';
+import { clear, clearCounting } from './fill';
+import { freeTree } from './freed';
+
+let control: u32 = 0;
+let startedInside: bool = false;
+
+/** Slots of the leaf at `va` that lie before it. */
+@inline function slotsBefore(entry: u64, level: i32, va: u64): u32 {
+  if (!HAS_GROUPS) return 0;
+  return <u32>(va >> itemLg2(level)) & ((1 << slotsLg2(entry, level)) - 1);
+}
+
+function unmapLeafTable(table: u32, va: u64, end: u64): u64 {
+  const from = slot(table, 0, va);
+  let to = slot(table, 0, end - GRANULE) + 8;
+  if (HAS_GROUPS) {
+    const first = load<u64>(from);
+    if (first != 0 && slotsBefore(first, 0, va) != 0) {
+      startedInside = true;
+      return 0;
+    }
+    const last = load<u64>(to - 8);
+    if (last != 0) to += ((1 << groupLg2(last, 0)) - 1 - slotsBefore(last, 0, end - GRANULE)) << 3;
+  }
+  const count = clearCounting(from, to);
+  addLive(table, 0 - count);
+  return (<u64>count) << GRANULE_LG2;
+}
+
+/** Removes the leaf at `va`, all of its slots. */
+@inline function unmapLeaf(table: u32, level: i32, at: u32, entry: u64): u64 {
+  const slots: u32 = 1 << slotsLg2(entry, level);
+  clear(at, at + slots * 8);
+  addLive(table, 0 - slots);
+  return (<u64>slots) << itemLg2(level);
+}
+
+/** Unmaps `[va, end)` below `table`; returns frames, or sets `startedInside`. */
+function unmapTree(table: u32, level: i32, va: u64, end: u64): u64 {
+  if (level == 0) return unmapLeafTable(table, va, end);
+  const item = itemLg2(level);
+  const below: u64 = ((<u64>1) << item) - 1;
+  let frames: u64 = 0;
+  do {
+    const next = min((va | below) + 1, end);
+    const at = slot(table, level, va);
+    const entry = load<u64>(at);
+    if (entry == 0) {
+      va = next;
+    } else if (isLeaf(entry, level)) {
+      if ((va & below) != 0 || slotsBefore(entry, level, va) != 0) {
+        startedInside = true;
+        return 0;
+      }
+      const size = unmapLeaf(table, level, at, entry);
+      frames += size;
+      va += size;
+    } else {
+      const child = tableOffset(entry);
+      if ((va & below) == 0 && next - va > below) {
+        if (ASC_FEATURE_THREADS) atomic.store<u64>(at, 0);
+        else store<u64>(at, 0);
+        addLive(table, -1);
+        frames += freeTree(control, child, level - 1);
+      } else {
+        frames += unmapTree(child, level - 1, va, next);
+        if (startedInside) return 0;
+      }
+      va = next;
+    }
+  } while (va < end);
+  return frames;
+}
+
+/** Unmaps every leaf that starts in the range. Frames unmapped, 0 when it starts inside a leaf, or -errno. */
+export function unmapRange(block: u32, iova: f64, frames: f64): f64 {
+  if (!isWhole(iova) || !isWhole(frames)) return EINVAL;
+  const count = <u64>frames;
+  if (count == 0) return 0;
+  const va = inputRange(block, <u64>iova, count);
+  if (isOut(va)) return ERANGE;
+  if (((va | count) & (GRANULE - 1)) != 0) return EINVAL;
+  const word = top(block);
+  const levels = levelsOf(word);
+  let end = va + count;
+  if (DYNAMIC_TOP) {
+    const reach = (<u64>1) << itemLg2(levels);
+    if (va >= reach) return 0;
+    end = min(end, reach);
+  }
+  control = block;
+  startedInside = false;
+  setRootLevel(levels - 1);
+  return <f64>(<i64>unmapTree(rootOf(word), levels - 1, va, end));
+}
+
+/** One granule whose leaf table exists; everything else goes the general way. */
+export function unmapOne(block: u32, iova: f64): f64 {
+  if (isWhole(iova)) {
+    const va = inputRange(block, <u64>iova, GRANULE);
+    const word = top(block);
+    if (!isOut(va) && (va & (GRANULE - 1)) == 0 && (!DYNAMIC_TOP || va >> itemLg2(levelsOf(word)) == 0)) {
+      const table = leafTableUnrolled(rootOf(word), levelsOf(word), va);
+      if (table != 0) {
+        const at = table + ((<u32>(va >> GRANULE_LG2) & (ENTRIES - 1)) << 3);
+        const entry = load<u64>(at);
+        if (entry == 0) return 0;
+        if (!HAS_GROUPS || groupLg2(entry, 0) == 0) {
+          store<u64>(at, 0);
+          addLive(table, -1);
+          return <f64>GRANULE;
+        }
+      }
+    }
+  }
+  return unmapRange(block, iova, <f64>GRANULE);
+}
