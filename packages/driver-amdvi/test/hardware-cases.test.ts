@@ -1,0 +1,30 @@
+import { describe, expect, test } from 'vitest';
+import { createAmdviUnit } from './hardware-cases/amdvi-unit.ts';
+import { readCases } from './hardware-cases/case-file.ts';
+import { differences } from './hardware-cases/judge.ts';
+import { CaseMemory, replayCase } from './hardware-cases/replay.ts';
+
+const ram = new CaseMemory();
+
+const run = (item: ReturnType<typeof readCases>[number]): string[] => {
+  ram.clean();
+  return differences(item, replayCase(item, ram, createAmdviUnit(ram)));
+};
+
+describe.each(['hardware-cases.json', 'amd-v1.json.gz'])('%s', (file) => {
+  const cases = readCases(new URL(`data/${file}`, import.meta.url));
+
+  test('holds cases', () => {
+    expect(cases.length).toBeGreaterThan(0);
+  });
+
+  test.each(cases.map((item) => [item.name, item] as const))('%s', (_, item) => {
+    expect(run(item)).toEqual([]);
+  });
+});
+
+test('a wrong answer is seen: the same case with one expected address changed', () => {
+  const [item] = readCases(new URL('data/hardware-cases.json', import.meta.url));
+  const text = JSON.stringify(item).replace('0x48005004', '0x48005008');
+  expect(run(JSON.parse(text))).toHaveLength(1);
+});
