@@ -1,0 +1,404 @@
+/**
+ * The I/O page table behind an IOAS: areas of IOVA, the pages they map, the domains they are put
+ * into and the accesses that use them.
+ * @linux drivers/iommu/iommufd/io_pagetable.c
+ * @module
+ */
+import { ACCOUNT, type AccountMode, type PinnableFile, type Process } from '../memory/index.ts';
+import type { IoptAccess } from './access.ts';
+import {
+  checkU64,
+  fromPair,
+  LOW_MASK,
+  lowOf,
+  MAX_PFN,
+  pfnOf,
+  type U64,
+  U64_MAX,
+} from './address.ts';
+import { IovaAllocator } from './allocator.ts';
+import { AreaFiller, type DomainEntry } from './area-filler.ts';
+import { Areas } from './areas.ts';
+import { IoptPages } from './pages.ts';
+import type { PinContext } from './pins.ts';
+import * as refusal from './refusals.ts';
+import { AllowedRanges, type IovaRange, type ReservedRange, ReservedRanges } from './reserved.ts';
+import { unmapRange } from './unmap.ts';
+
+/** Rights of a mapping. */
+export const IOPT_PROT = { READ: 1, WRITE: 2 } as const;
+
+/** What every mapping call says. */
+export interface MapOptions {
+  /** Who maps: source of user memory, and whom to charge. */
+  readonly process: Process;
+  /** Bytes, 64 bits. */
+  readonly length: U64;
+  /** Sum of {@link IOPT_PROT} bits. */
+  readonly prot: number;
+  /** Fixed IOVA; absent = choose one. */
+  readonly iova?: U64 | undefined;
+  /** Charge the user (default) or the process; CAP_IPC_LOCK overrides both. */
+  readonly accountMode?: AccountMode;
+  /** The call's name for refusals. */
+  readonly op?: string;
+}
+
+/** `IOMMU_IOAS_MAP`. */
+export interface MapUserOptions extends MapOptions {
+  /** User byte address, 64 bits. */
+  readonly userVa: U64;
+}
+
+/** `IOMMU_IOAS_MAP_FILE`. */
+export interface MapFileOptions extends MapOptions {
+  readonly file: PinnableFile;
+  /** First byte in the file, 64 bits. */
+  readonly start: U64;
+}
+
+/** A stretch of a pages object, on its way into an area. */
+export interface PagesSlice {
+  readonly pages: IoptPages;
+  /** Page within `pages` that holds the first byte. */
+  readonly startIndex: number;
+  /** Byte offset in that page. */
+  readonly pageOffset: number;
+  /** Length / 4096, and its remainder. */
+  readonly lengthPages: number;
+  readonly lengthLow: number;
+}
+
+/** One I/O address space. Addresses are bytes, 64 bits; `number` below 2^53, else `bigint`. */
+export class IoPagetable {
+  readonly context: PinContext;
+  readonly areas = new Areas();
+  readonly reserved = new ReservedRanges();
+  allowed = new AllowedRanges();
+  /** What every IOVA, length and byte offset must be a multiple of; 1 to 4096. */
+  iovaAlignment = 1;
+  /** `IOMMU_OPTION_HUGE_PAGES`. */
+  largePages = true;
+  /** Domains filled with every area, in the order they came. */
+  readonly domains: DomainEntry[] = [];
+  readonly accesses: IoptAccess[] = [];
+  /** Bytes that the last unmap removed, also when it failed in the end. */
+  lastUnmappedBytes: U64 = 0;
+  readonly filler: AreaFiller;
+  private readonly allocator: IovaAllocator;
+  /** IOVA of the mapping being made. */
+  private pfn = 0;
+  private low = 0;
+
+  constructor(context: PinContext) {
+    this.context = context;
+    this.allocator = new IovaAllocator(this.areas.tree);
+    this.filler = new AreaFiller(this);
+  }
+
+  /**
+   * Map user memory.
+   *
+   * @returns the IOVA
+   * @throws {IommuError} EOVERFLOW, EINVAL, EEXIST, ENOSPC; with a domain EFAULT, ENOMEM or what
+   * the driver says. Nothing has changed then.
+   */
+  mapUser(options: MapUserOptions): U64 {
+    const op = options.op ?? 'IOMMU_IOAS_MAP';
+    return this.mapNew(op, options, options.userVa, 'user_va', undefined);
+  }
+
+  /**
+   * Map a file in memory; its offset takes the place of the user address.
+   *
+   * @returns the IOVA
+   * @throws {IommuError} as {@link mapUser}; with a domain also EINVAL past the end of file
+   */
+  mapFile(options: MapFileOptions): U64 {
+    const op = options.op ?? 'IOMMU_IOAS_MAP_FILE';
+    return this.mapNew(op, options, options.start, 'start', options.file);
+  }
+
+  /**
+   * Map what `[iova, iova + length)` of another (or this) address space maps.
+   *
+   * @param slices from {@link getPages}; given back whatever happens
+   * @returns the IOVA
+   * @throws {IommuError} as {@link mapUser}; EPERM to write pages mapped read-only
+   */
+  mapPages(
+    slices: readonly PagesSlice[],
+    length: U64,
+    prot: number,
+    iova?: U64,
+    op = 'IOMMU_IOAS_COPY',
+  ): U64 {
+    try {
+      if (iova !== undefined) checkU64(op, 'dst_iova', iova);
+      this.setIova(iova);
+      this.mapSlices(op, slices, pfnOf(length), lowOf(length), iova !== undefined, prot);
+      for (const { pages } of slices) pages.references++;
+      return fromPair(this.pfn, this.low);
+    } finally {
+      for (const { pages } of slices) pages.put();
+    }
+  }
+
+  /**
+   * The pages behind a range, for copies. May start and end inside areas; must have no gap.
+   *
+   * @returns one slice per area, each holding its pages until given to {@link mapPages}
+   * @throws {IommuError} EINVAL (length 0), EOVERFLOW, ENOENT
+   */
+  getPages(iova: U64, length: U64, op = 'IOMMU_IOAS_COPY'): PagesSlice[] {
+    const { startPfn, startLow, lastPfn, lastLow } = this.span(op, 'src_iova', iova, length);
+    const slices: PagesSlice[] = [];
+    try {
+      this.forEachContiguous(op, startPfn, startLow, lastPfn, lastLow, (pfn, low, ePfn, eLow) => {
+        if (this.context.shouldFail('pages-list')) throw refusal.outOfMemory(op, 'a copy');
+        const { areas } = this;
+        const pages = areas.pages(areas.tree.id);
+        const bytes = eLow - low + 1;
+        slices.push({
+          pages,
+          startIndex: areas.indexAt(pfn, low),
+          pageOffset: areas.offsetAt(low),
+          lengthPages: ePfn - pfn + (bytes >> 12),
+          lengthLow: bytes & LOW_MASK,
+        });
+        pages.references++;
+      });
+    } catch (error) {
+      for (const { pages } of slices) pages.put();
+      throw error;
+    }
+    return slices;
+  }
+
+  /**
+   * Unmap whole areas inside a range.
+   *
+   * @returns bytes unmapped
+   * @throws {IommuError} EINVAL (length 0), EOVERFLOW; ENOENT for a straddling area or none at all,
+   * EBUSY for a locked one, EDEADLOCK when an access does not let go. Areas below the one in
+   * question are gone then, as in Linux; their bytes are in `lastUnmappedBytes`.
+   */
+  unmap(iova: U64, length: U64, op = 'IOMMU_IOAS_UNMAP'): U64 {
+    this.lastUnmappedBytes = 0;
+    const { startPfn, startLow, lastPfn, lastLow } = this.span(op, 'iova', iova, length);
+    unmapRange(this, op, startPfn, startLow, lastPfn, lastLow);
+    return this.lastUnmappedBytes;
+  }
+
+  /**
+   * Unmap everything.
+   *
+   * @returns bytes unmapped, 0 when there was nothing
+   * @throws {IommuError} EBUSY, EDEADLOCK as {@link unmap}
+   */
+  unmapAll(op = 'IOMMU_IOAS_UNMAP'): U64 {
+    this.lastUnmappedBytes = 0;
+    if (this.areas.count > 0) unmapRange(this, op, 0, 0, MAX_PFN, LOW_MASK);
+    return this.lastUnmappedBytes;
+  }
+
+  /**
+   * Replace the list of ranges that automatic choice may use; an empty one allows everything.
+   * Mappings are not looked at.
+   *
+   * @throws {IommuError} EADDRINUSE when one touches a reserved range (the old list stays)
+   */
+  setAllowed(allowed: AllowedRanges, op = 'IOMMU_IOAS_ALLOW_IOVAS'): void {
+    for (const range of allowed.all) {
+      const conflict = this.reserved.conflict(range);
+      if (conflict) throw refusal.inUse(op, range, 'the allowed range', conflict, conflict.label);
+    }
+    this.allowed = allowed;
+  }
+
+  /**
+   * Keep a range free of mappings. It may overlap other reserved ranges.
+   *
+   * @throws {IommuError} EADDRINUSE when a mapping or an allowed range is there
+   */
+  reserve(range: ReservedRange, op = 'reserve IOVA'): void {
+    const { areas } = this;
+    const { start, last } = range;
+    if (areas.tree.seekOverlap(pfnOf(start), lowOf(start), pfnOf(last), lowOf(last))) {
+      const area = { start: areas.start, last: areas.last };
+      throw refusal.inUse(op, range, range.label, area, 'the mapping');
+    }
+    const allowed = this.allowed.conflict(range);
+    if (allowed) throw refusal.inUse(op, range, range.label, allowed, 'the allowed range');
+    if (this.context.shouldFail('reserved')) throw refusal.outOfMemory(op, 'a reserved range');
+    this.reserved.add(range);
+  }
+
+  /** What is not reserved (`IOMMU_IOAS_IOVA_RANGES`); mappings and the allowed list do not count. */
+  iovaRanges(): IovaRange[] {
+    return this.reserved.holes();
+  }
+
+  /**
+   * Call `visit` with the part of each area inside a range, the tree's cursor on it.
+   *
+   * @throws {IommuError} ENOENT at the first gap, after the parts before it
+   */
+  forEachContiguous(
+    op: string,
+    startPfn: number,
+    startLow: number,
+    lastPfn: number,
+    lastLow: number,
+    visit: (startPfn: number, startLow: number, lastPfn: number, lastLow: number) => void,
+  ): void {
+    const { areas } = this;
+    const { tree } = areas;
+    let pfn = startPfn;
+    let low = startLow;
+    for (;;) {
+      if (areas.find(pfn, low) < 0) {
+        const range = { start: fromPair(startPfn, startLow), last: fromPair(lastPfn, lastLow) };
+        throw refusal.notMapped(
+          op,
+          range,
+          `has nothing mapped at 0x${fromPair(pfn, low).toString(16)}`,
+        );
+      }
+      const areaPfn = tree.nodes.lastPfn[tree.at] as number;
+      const areaLow = tree.nodes.lastLow(tree.at);
+      const ends = areaPfn > lastPfn || (areaPfn === lastPfn && areaLow >= lastLow);
+      visit(pfn, low, ends ? lastPfn : areaPfn, ends ? lastLow : areaLow);
+      if (ends) return;
+      low = (areaLow + 1) & LOW_MASK;
+      pfn = low === 0 ? areaPfn + 1 : areaPfn;
+    }
+  }
+
+  /**
+   * A range of IOVAs in pairs, checked.
+   *
+   * @throws {IommuError} EINVAL (length 0), EOVERFLOW
+   */
+  span(op: string, what: string, iova: U64, length: U64) {
+    checkU64(op, what, iova);
+    checkU64(op, 'length', length);
+    if (length === 0 || length === 0n) throw refusal.emptyRange(op);
+    const startPfn = pfnOf(iova);
+    const startLow = lowOf(iova);
+    const end = startLow + lowOf(length) - 1;
+    const lastPfn = startPfn + pfnOf(length) + (end >> 12);
+    if (lastPfn > MAX_PFN) throw refusal.wraps(op, what, iova, length);
+    return { startPfn, startLow, lastPfn, lastLow: end & LOW_MASK };
+  }
+
+  private setIova(iova: U64 | undefined): void {
+    this.pfn = iova === undefined ? 0 : pfnOf(iova);
+    this.low = iova === undefined ? 0 : lowOf(iova);
+  }
+
+  private mapNew(
+    op: string,
+    options: MapOptions,
+    address: U64,
+    what: string,
+    file: PinnableFile | undefined,
+  ): U64 {
+    const { process, length, prot, iova } = options;
+    checkU64(op, what, address);
+    checkU64(op, 'length', length);
+    if (iova !== undefined) checkU64(op, 'iova', iova);
+    const lengthPages = pfnOf(length);
+    const lengthLow = lowOf(length);
+    const basePage = pfnOf(address);
+    const pageOffset = lowOf(address);
+    const end = pageOffset + lengthLow;
+    // Linux tests address + length, not + length - 1, for wrapping.
+    if (basePage + lengthPages + (end >> 12) > MAX_PFN) {
+      throw refusal.wraps(op, what, address, length);
+    }
+    if (lengthPages === 0 && lengthLow === 0) throw refusal.emptyRange(op);
+    if (this.context.shouldFail('pages')) throw refusal.outOfMemory(op, 'a pages object');
+    const free = process.capabilities.has('CAP_IPC_LOCK');
+    const pages = new IoptPages(this.context, {
+      process,
+      file,
+      basePage,
+      count: lengthPages + ((end + LOW_MASK) >> 12),
+      writable: (prot & IOPT_PROT.WRITE) !== 0,
+      mode: free ? ACCOUNT.NONE : (options.accountMode ?? ACCOUNT.USER),
+    });
+    this.setIova(iova);
+    const slice = { pages, startIndex: 0, pageOffset, lengthPages, lengthLow };
+    this.mapSlices(op, [slice], lengthPages, lengthLow, iova !== undefined, prot);
+    return fromPair(this.pfn, this.low);
+  }
+
+  private mapSlices(
+    op: string,
+    slices: readonly PagesSlice[],
+    pages: number,
+    low: number,
+    fixed: boolean,
+    prot: number,
+  ): void {
+    for (const _ of slices) {
+      if (this.context.shouldFail('area')) throw refusal.outOfMemory(op, 'an area');
+    }
+    const mask = this.iovaAlignment - 1;
+    if (pages === 0 && low === 0) throw refusal.emptyRange(op);
+    if (low & mask) {
+      throw refusal.misaligned(op, 'length', fromPair(pages, low), this.iovaAlignment);
+    }
+    if (fixed) this.checkFixed(op, pages, low);
+    else this.choose(op, slices[0] as PagesSlice, pages, low);
+    for (const slice of slices) {
+      if (prot & IOPT_PROT.WRITE && !slice.pages.writable) throw refusal.readOnlyPages(op);
+      if (slice.pageOffset & mask) {
+        throw refusal.misaligned(op, 'page offset', slice.pageOffset, this.iovaAlignment);
+      }
+    }
+    this.filler.add(op, slices, this.pfn, this.low, prot);
+  }
+
+  /** @linux drivers/iommu/iommufd/io_pagetable.c iopt_check_iova */
+  private checkFixed(op: string, pages: number, low: number): void {
+    const iova = fromPair(this.pfn, this.low);
+    if (this.low & (this.iovaAlignment - 1)) {
+      throw refusal.misaligned(op, 'iova', iova, this.iovaAlignment);
+    }
+    const end = this.low + low - 1;
+    const lastPfn = this.pfn + pages + (end >> 12);
+    const lastLow = end & LOW_MASK;
+    if (lastPfn > MAX_PFN) throw refusal.wraps(op, 'iova', iova, fromPair(pages, low));
+    if (this.reserved.touches(this.pfn, this.low, lastPfn, lastLow)) {
+      const range = { start: iova, last: fromPair(lastPfn, lastLow) };
+      throw refusal.inReserved(op, range, this.reserved.conflict(range) as ReservedRange);
+    }
+    if (this.areas.tree.seekOverlap(this.pfn, this.low, lastPfn, lastLow)) {
+      const range = { start: iova, last: fromPair(lastPfn, lastLow) };
+      throw refusal.alreadyMapped(op, range, { start: this.areas.start, last: this.areas.last });
+    }
+  }
+
+  private choose(
+    op: string,
+    { pages, startIndex, pageOffset }: PagesSlice,
+    n: number,
+    low: number,
+  ) {
+    const { allocator, iovaAlignment } = this;
+    const addrPfn = pages.basePage + startIndex;
+    const { allowed, reserved } = this;
+    const rc = allocator.find(n, low, addrPfn, pageOffset, iovaAlignment, allowed, reserved);
+    if (rc < 0) {
+      throw refusal.noIova(op, rc, fromPair(n, low), allocator.alignment, iovaAlignment);
+    }
+    this.pfn = allocator.pfn;
+    this.low = allocator.low;
+  }
+}
+
+/** `iova` 0 with length `U64_MAX` means everything in `IOMMU_IOAS_UNMAP`. */
+export const isUnmapAll = (iova: U64, length: U64): boolean =>
+  (iova === 0 || iova === 0n) && length === U64_MAX;
