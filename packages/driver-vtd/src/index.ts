@@ -1,1 +1,2 @@
+export * from './hardware/index.ts';
 export * from './spec/index.ts';

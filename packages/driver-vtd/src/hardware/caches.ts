@@ -1,0 +1,48 @@
+/**
+ * The caches of a unit together, and what empties all of them.
+ *
+ * @spec VT-d 6.2
+ */
+import { ContextCache, type ContextCacheSnapshot } from './context-cache.ts';
+import { Iotlb, type IotlbSnapshot } from './iotlb.ts';
+import { PasidCache, type PasidCacheSnapshot } from './pasid-cache.ts';
+
+/** State of all caches. */
+export interface CachesSnapshot {
+  readonly context: ContextCacheSnapshot;
+  readonly pasid: PasidCacheSnapshot;
+  readonly iotlb: IotlbSnapshot;
+}
+
+/** Context cache, PASID cache, IOTLB. */
+export class Caches {
+  readonly context = new ContextCache();
+  readonly pasid = new PasidCache();
+  readonly iotlb: Iotlb;
+
+  /** @param iotlbEntriesLg2 lg2 of the IOTLB entries for 4 KiB pages */
+  constructor(iotlbEntriesLg2: number) {
+    this.iotlb = new Iotlb(iotlbEntriesLg2);
+  }
+
+  /** What SRTP with ESRTPS and switching translation off in scalable units do. */
+  invalidateAll(): void {
+    this.context.invalidateAll();
+    this.pasid.invalidateAll();
+    this.iotlb.invalidateAll();
+  }
+
+  snapshot(): CachesSnapshot {
+    return {
+      context: this.context.snapshot(),
+      pasid: this.pasid.snapshot(),
+      iotlb: this.iotlb.snapshot(),
+    };
+  }
+
+  restore(state: CachesSnapshot): void {
+    this.context.restore(state.context);
+    this.pasid.restore(state.pasid);
+    this.iotlb.restore(state.iotlb);
+  }
+}

@@ -1,0 +1,25 @@
+/**
+ * The silicon: a VT-d unit that software programs through registers and memory.
+ * @module
+ */
+export {
+  type Features,
+  featuresOf,
+  LEGACY_PROFILE,
+  RECOMMENDED,
+  type VtdCapabilities,
+  type VtdCapabilityFields,
+  type VtdCapabilityRegisters,
+} from './capabilities.ts';
+export type { FaultDetails } from './fault-recording.ts';
+export {
+  createVtdHardware,
+  type VtdCompatibility,
+  VtdHardware,
+  type VtdHardwareOptions,
+  type VtdSnapshot,
+  type VtdStats,
+} from './iommu.ts';
+export type { HardwareMemory, HardwareRegion } from './memory.ts';
+export { BLOCKED_SILENTLY } from './requests.ts';
+export { type PasidAllocator, VIRTUAL_COMMAND, VIRTUAL_COMMAND_STATUS } from './virtual-command.ts';

@@ -1,0 +1,184 @@
+/**
+ * What each invalidation command removes, whether it came through the queue or the registers.
+ *
+ * @spec VT-d 6.5.1 (registers), 6.5.2 (descriptors)
+ */
+import type { BusPort } from '@iommukit/core';
+import {
+  CC_INV_DSC,
+  DEV_TLB_INV_DSC,
+  GRANULARITY,
+  IOTLB_INV_DSC,
+  P_DEV_TLB_INV_DSC,
+  P_IOTLB_GRANULARITY,
+  P_IOTLB_INV_DSC,
+  PAGE_GRP_RESP_DSC,
+  PC_GRANULARITY,
+  PC_INV_DSC,
+  DESCRIPTOR_TYPE as T,
+} from '../spec/invalidation-descriptors.ts';
+import { TTM } from '../spec/registers.ts';
+import type { Caches } from './caches.ts';
+import type { Features } from './capabilities.ts';
+
+/** 4 KiB frame of the address in a descriptor's third and fourth dword. */
+function frameOf(lo: number, hi: number): number {
+  return (hi >>> 0) * 0x10_0000 + (lo >>> 12);
+}
+
+/** `sizeLg2` that stands for the whole address space. */
+export const WHOLE_SPACE_LG2 = 64;
+
+/**
+ * Region named by S and ADDR: the size follows from the lowest zero bit at or above bit 12.
+ * @returns lg2 of bytes, 64 = everything
+ */
+export function deviceTlbSizeLg2(s: boolean, lo: number, hi: number): number {
+  if (!s) return 12;
+  for (let bit = 12; bit < 64; bit++) {
+    const word = bit < 32 ? lo : hi;
+    if (((word >>> (bit & 31)) & 1) === 0) return bit + 1;
+  }
+  return WHOLE_SPACE_LG2;
+}
+
+const IOTLB = IOTLB_INV_DSC.fields;
+const CC = CC_INV_DSC.fields;
+
+/** Executes invalidations on the caches and sends device-TLB invalidations down the bus. */
+export class InvalidationCommands {
+  /** Commands that removed nothing. */
+  superfluous = 0;
+  /** Entries removed. */
+  removed = 0;
+  /** Page group responses sent. */
+  responses = 0;
+
+  readonly #caches: Caches;
+  readonly #features: Features;
+  readonly #bus: BusPort;
+
+  constructor(caches: Caches, features: Features, bus: BusPort) {
+    this.#caches = caches;
+    this.#features = features;
+    this.#bus = bus;
+  }
+
+  #count(removed: number): true {
+    if (removed === 0) this.superfluous++;
+    this.removed += removed;
+    return true;
+  }
+
+  /**
+   * Execute a validated descriptor other than wait and device-TLB.
+   * @returns false when a field holds an undefined value
+   */
+  execute(words: Int32Array, type: number, ttm: number): boolean {
+    if (type === T.CC_INV) return this.#contextDescriptor(words, ttm);
+    if (type === T.IOTLB_INV) return this.#iotlbDescriptor(words);
+    if (type === T.P_IOTLB_INV) return this.#pasidIotlbDescriptor(words);
+    if (type === T.PC_INV) return this.#pasidCacheDescriptor(words);
+    if (type === T.PAGE_GRP_RESP) this.#pageGroupResponse(words);
+    return true;
+  }
+
+  #contextDescriptor(words: Int32Array, ttm: number): boolean {
+    const lo = words[0] as number;
+    const hi = words[1] as number;
+    const granularity = (lo & CC.G.mask) >>> CC.G.shift;
+    const did = lo >>> CC.DID.shift;
+    return this.context(granularity, did, hi & 0xffff, (hi >>> 16) & 3, ttm);
+  }
+
+  /** Context-cache invalidation; in scalable mode a domain is everything and a DID is ignored. */
+  context(granularity: number, did: number, sid: number, functionMask: number, ttm: number) {
+    const cache = this.#caches.context;
+    const scalable = ttm !== TTM.LEGACY;
+    if (granularity === GRANULARITY.GLOBAL) return this.#count(cache.invalidateAll());
+    if (granularity === GRANULARITY.DOMAIN)
+      return this.#count(scalable ? cache.invalidateAll() : cache.invalidateDomain(did));
+    if (granularity !== GRANULARITY.SELECTIVE) return false;
+    return this.#count(cache.invalidateDevice(sid, functionMask, scalable ? -1 : did));
+  }
+
+  #iotlbDescriptor(words: Int32Array): boolean {
+    const lo = words[0] as number;
+    const granularity = (lo & IOTLB.G.mask) >>> IOTLB.G.shift;
+    const addressMask = (words[2] as number) & IOTLB.AM.mask;
+    const pfn = frameOf(words[2] as number, words[3] as number);
+    return this.iotlb(granularity, lo >>> IOTLB.DID.shift, pfn, addressMask);
+  }
+
+  /** IOTLB invalidation; false when the granularity or the address mask is not supported. */
+  iotlb(granularity: number, did: number, pfn: number, addressMask: number): boolean {
+    const { iotlb } = this.#caches;
+    if (granularity === GRANULARITY.GLOBAL) return this.#count(iotlb.invalidateAll());
+    if (granularity === GRANULARITY.DOMAIN) return this.#count(iotlb.invalidateDomain(did));
+    if (granularity !== GRANULARITY.SELECTIVE || !this.#features.pageSelective) return false;
+    if (addressMask > this.#features.mamv) return false;
+    return this.#count(iotlb.invalidatePages(did, pfn, addressMask));
+  }
+
+  #pasidIotlbDescriptor(words: Int32Array): boolean {
+    const lo = words[0] as number;
+    const granularity = (lo & P_IOTLB_INV_DSC.fields.G.mask) >>> P_IOTLB_INV_DSC.fields.G.shift;
+    const did = lo >>> 16;
+    const pasid = (words[1] as number) & 0xf_ffff;
+    if (granularity === P_IOTLB_GRANULARITY.PASID)
+      return this.#count(this.#caches.iotlb.invalidatePasid(did, pasid));
+    if (granularity !== P_IOTLB_GRANULARITY.PAGE) return false;
+    const pfn = frameOf(words[2] as number, words[3] as number);
+    return this.pasidPages(did, pasid, pfn, (words[2] as number) & 0x3f);
+  }
+
+  /** P_IOTLB page-selective. */
+  pasidPages(did: number, pasid: number, pfn: number, addressMask: number): true {
+    const { iotlb } = this.#caches;
+    return this.#count(iotlb.invalidatePasidPages(did, pasid, pfn, addressMask));
+  }
+
+  #pasidCacheDescriptor(words: Int32Array): boolean {
+    const lo = words[0] as number;
+    const granularity = (lo & PC_INV_DSC.fields.G.mask) >>> PC_INV_DSC.fields.G.shift;
+    const did = lo >>> 16;
+    const cache = this.#caches.pasid;
+    if (granularity === PC_GRANULARITY.GLOBAL) return this.#count(cache.invalidateAll());
+    if (granularity === PC_GRANULARITY.DOMAIN) return this.#count(cache.invalidateDomain(did));
+    if (granularity !== PC_GRANULARITY.PASID) return false;
+    return this.#count(cache.invalidatePasid(did, (words[1] as number) & 0xf_ffff));
+  }
+
+  /**
+   * Send a device-TLB invalidation.
+   * @returns -1, or the RID of the device that did not answer
+   */
+  deviceTlb(words: Int32Array, withPasid: boolean): number {
+    const [w0, w1, w2, w3] = [words[0], words[1], words[2], words[3]] as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    const sBit = withPasid ? P_DEV_TLB_INV_DSC.fields.S.mask : DEV_TLB_INV_DSC.fields.S.mask;
+    const sid = withPasid ? w0 >>> 16 : w1 & 0xffff;
+    const pasid = withPasid ? w1 & 0xf_ffff : -1;
+    const global = withPasid && (w2 & P_DEV_TLB_INV_DSC.fields.GI.mask) !== 0;
+    const sizeLg2 = deviceTlbSizeLg2((w2 & sBit) !== 0, w2, w3);
+    const frame = frameOf(w2, w3);
+    const first = sizeLg2 >= 64 ? 0 : frame - (frame % 2 ** (sizeLg2 - 12));
+    return this.#bus.invalidateDeviceTlb(sid, pasid, first, sizeLg2, global) ? -1 : sid;
+  }
+
+  #pageGroupResponse(words: Int32Array): void {
+    const F = PAGE_GRP_RESP_DSC.fields;
+    const lo = words[0] as number;
+    this.responses++;
+    this.#bus.deliverPageResponse({
+      rid: lo >>> F.RID.shift,
+      pasid: (lo & F.PP.mask) !== 0 ? (words[1] as number) & 0xf_ffff : -1,
+      prgi: ((words[2] as number) & F.PRGI.mask) >>> F.PRGI.shift,
+      code: (lo & F.RC.mask) >>> F.RC.shift,
+    });
+  }
+}

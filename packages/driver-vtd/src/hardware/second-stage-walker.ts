@@ -1,0 +1,192 @@
+/**
+ * Walks second-stage tables: 3, 4 or 5 levels, pages of 4 KiB, 2 MiB, 1 GiB.
+ *
+ * @spec VT-d 3.7 (second-stage translation), 9.9 (entries)
+ */
+import type { Layout } from '@iommukit/bits';
+import {
+  SS_PDE_2M,
+  SS_PDPE_1G,
+  SS_PML_ENTRY,
+  SS_PTE,
+  SS_TABLE_ENTRY,
+} from '../spec/second-stage-entry.ts';
+import { type PendingUpdates, UPDATE } from './accessed-dirty.ts';
+import type { Features } from './capabilities.ts';
+import type { HardwareMemory, HardwareRegion } from './memory.ts';
+import { highMaskAbove, joinAddress, tableIndex } from './page-index.ts';
+import type { TraceSink } from './trace.ts';
+
+/** Rights as bits: what is wanted, what is left. */
+export const RIGHT = { R: 1, W: 2 } as const;
+
+/** Ways a walk fails; each mode has its own reason for them. */
+export const SS_FAIL = {
+  ROOT_ACCESS: 1,
+  ACCESS: 2,
+  EMPTY: 3,
+  RESERVED: 4,
+  NO_WRITE: 5,
+  NO_READ: 6,
+} as const;
+
+const RW = SS_PTE.fields.R.mask | SS_PTE.fields.W.mask;
+const PS = SS_PDE_2M.fields.PS.mask;
+const A = SS_PTE.fields.A.mask;
+const D = SS_PTE.fields.D.mask;
+const SNP = SS_PTE.fields.SNP.mask;
+const ADDR_LO = 0xffff_f000 | 0;
+const ADDR_HI = SS_PTE.fields.ADDR.masks[1] as number;
+
+/** Low dword bits that are reserved in an entry, by level and by whether it is a leaf. */
+function reservedLow(features: Features): { table: Int32Array; leaf: Int32Array } {
+  const low = (layout: Layout) => (layout.reservedMasks[0] as number) | 0;
+  const snp = features.snoopControl ? 0 : SNP;
+  const pml = low(SS_PML_ENTRY);
+  const dir = low(SS_TABLE_ENTRY);
+  return {
+    table: Int32Array.of(0, dir, dir, pml, pml),
+    leaf: Int32Array.of(
+      low(SS_PTE) | snp,
+      features.ss2M ? low(SS_PDE_2M) | snp : PS,
+      features.ss1G ? low(SS_PDPE_1G) | snp : PS,
+      pml,
+      pml,
+    ),
+  };
+}
+
+/** One walker per unit; the result of the last walk stands in its fields. */
+export class SecondStageWalker {
+  /** 4 KiB frame of the result. */
+  pfn = 0;
+  /** Rights that are left, see {@link RIGHT}. */
+  rights = 0;
+  /** lg2 of the page's bytes. */
+  sizeLg2 = 12;
+  /** Leaf SNP bit. */
+  snoop = false;
+  /** The leaf's dirty bit is set or about to be, or not kept. */
+  cleanWrite = true;
+  /** Set while a request is explained. */
+  trace: TraceSink | undefined;
+
+  readonly #memory: HardwareMemory;
+  readonly #pending: PendingUpdates;
+  readonly #tableReserved: Int32Array;
+  readonly #leafReserved: Int32Array;
+  readonly #highReserved: number;
+
+  constructor(memory: HardwareMemory, features: Features, pending: PendingUpdates) {
+    this.#memory = memory;
+    this.#pending = pending;
+    const { table, leaf } = reservedLow(features);
+    this.#tableReserved = table;
+    this.#leafReserved = leaf;
+    this.#highReserved =
+      (SS_PTE.reservedMasks[1] as number) | highMaskAbove(features.hawBits, 51) | 0;
+  }
+
+  /**
+   * Walk. @hot
+   *
+   * @param root byte address of the top table
+   * @param levels 3, 4 or 5
+   * @param pfn 4 KiB frame of the input; below 2^(levels * 9)
+   * @param want rights that must be there; 0 = report what is there
+   * @param keepDirty accessed and dirty bits are kept (SSADE)
+   * @param write set the dirty bit of the leaf if it may be written
+   * @returns 0, or one of {@link SS_FAIL}
+   */
+  walk(
+    root: number,
+    levels: number,
+    pfn: number,
+    want: number,
+    keepDirty: boolean,
+    write: boolean,
+  ): number {
+    let table = root;
+    let rights = RW;
+    let region: HardwareRegion | undefined;
+    let base = 0;
+    let size = 0;
+    for (let level = levels - 1; ; level--) {
+      if (!(table >= base && table - base < size)) {
+        region = this.#memory.regionAt(table);
+        if (region === undefined) return this.#noAnswer(table, level, levels);
+        base = region.base;
+        size = region.size;
+      }
+      const { i32 } = region as HardwareRegion;
+      const offset = table - base + tableIndex(pfn, level) * 8;
+      const at = offset >>> 2;
+      const lo = i32[at] as number;
+      const hi = i32[at + 1] as number;
+      if (this.trace !== undefined) this.#traceEntry(base + offset, lo, hi, level);
+      if ((lo & RW) === 0) return SS_FAIL.EMPTY;
+      if (level === 0 || (lo & PS) !== 0) {
+        if ((lo & (this.#leafReserved[level] as number)) !== 0 || (hi & this.#highReserved) !== 0)
+          return SS_FAIL.RESERVED;
+        return this.#leaf(lo, hi, level, pfn, rights & lo, want, keepDirty, write, base + offset);
+      }
+      if ((lo & (this.#tableReserved[level] as number)) !== 0 || (hi & this.#highReserved) !== 0)
+        return SS_FAIL.RESERVED;
+      rights &= lo;
+      if (rights === 0) return SS_FAIL.EMPTY;
+      if ((want & ~rights) !== 0) return missing(want & ~rights);
+      if (keepDirty && (lo & A) === 0) this.#pending.add(base + offset, A, UPDATE.SECOND_STAGE);
+      table = joinAddress(lo & ADDR_LO, hi & ADDR_HI);
+    }
+  }
+
+  #leaf(
+    lo: number,
+    hi: number,
+    level: number,
+    pfn: number,
+    rights: number,
+    want: number,
+    keepDirty: boolean,
+    write: boolean,
+    address: number,
+  ): number {
+    if (rights === 0) return SS_FAIL.EMPTY;
+    if ((want & ~rights) !== 0) return missing(want & ~rights);
+    this.cleanWrite = true;
+    if (keepDirty) {
+      const bits = write && (rights & RIGHT.W) !== 0 ? A | D : A;
+      if ((lo & bits) !== bits) this.#pending.add(address, bits, UPDATE.SECOND_STAGE);
+      this.cleanWrite = ((lo | bits) & D) !== 0;
+    }
+    const pageFrames = (1 << (9 * level)) - 1;
+    const target = joinAddress(lo & ADDR_LO, hi & ADDR_HI) / 4096;
+    this.pfn = target + ((pfn | 0) & pageFrames);
+    this.rights = rights;
+    this.sizeLg2 = 12 + 9 * level;
+    this.snoop = (lo & SNP) !== 0;
+    return 0;
+  }
+
+  #noAnswer(table: number, level: number, levels: number): number {
+    this.trace?.busError(SS_PML_ENTRY, table);
+    return level === levels - 1 ? SS_FAIL.ROOT_ACCESS : SS_FAIL.ACCESS;
+  }
+
+  #traceEntry(address: number, lo: number, hi: number, level: number): void {
+    const leaf = level === 0 || (lo & PS) !== 0;
+    const layout =
+      level > 2 ? SS_PML_ENTRY : leaf ? [SS_PTE, SS_PDE_2M, SS_PDPE_1G][level] : SS_TABLE_ENTRY;
+    this.trace?.read(
+      layout as Layout,
+      address,
+      [lo >>> 0, hi >>> 0],
+      `second stage, level ${level + 1}`,
+    );
+  }
+}
+
+/** Which right to complain about: a missing write right comes first. */
+function missing(rights: number): number {
+  return (rights & RIGHT.W) !== 0 ? SS_FAIL.NO_WRITE : SS_FAIL.NO_READ;
+}
