@@ -30,8 +30,8 @@ export const OPERATIONS = {
   map4k: 'map one 4 KiB page, 1/512 of a table included',
   unmap4k: 'unmap one 4 KiB page',
   unmap2m_straddle: 'unmap 2 MiB that lie in two leaf tables',
-  translate: 'look up one of 1024 random pages of 1 GiB',
-  translate_batch: 'look up 1024 of them in one call',
+  translate: 'look up one random page of 1 GiB',
+  translate_batch: 'look up 1024 random pages of 1 GiB in one call',
   dirty_none: 'read and clear dirty bits of 1 GiB, all clean, per page',
   dirty_all: 'read and clear dirty bits of 1 GiB, all dirty, per page',
 };

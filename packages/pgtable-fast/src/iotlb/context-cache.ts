@@ -1,5 +1,5 @@
 /**
- * A set-associative cache of what (source, CC_PASID) selects: context entries, CC_PASID entries, STEs,
+ * A set-associative cache of what (source, PASID) selects: context entries, PASID entries, STEs,
  * CDs, DTEs. It stands in front of the IOTLB on every request.
  *
  * The payload is the driver's: a few i32 words in {@link ContextCache.words}, already decoded.
@@ -15,8 +15,9 @@ import {
   CC_SOURCE,
   CC_TAG_A,
   CC_TAG_B,
+  PASID_MIX,
+  SOURCE_MIX,
 } from './layout.ts';
-import { mixKey } from './store.ts';
 
 /** Geometry of a {@link ContextCache}. */
 export interface ContextCacheOptions {
@@ -34,13 +35,15 @@ function requireInteger(name: string, value: number, min: number, max: number): 
   }
 }
 
-/** Cache from (source, CC_PASID) to a few words, see the module description. */
+/** Cache from (source, PASID) to a few words, see the module description. */
 export class ContextCache {
   /** Payloads; {@link lookup} and {@link insert} return where one starts. */
   readonly words: Int32Array;
   readonly #ways: number;
   readonly #strideLg2: number;
-  readonly #setShift: number;
+  readonly #setMask: number;
+  /** Words of a set. */
+  readonly #setWords: number;
   readonly #victims: Uint8Array;
 
   /** @throws {RangeError} when the geometry is impossible */
@@ -54,7 +57,8 @@ export class ContextCache {
     }
     this.#ways = ways;
     this.#strideLg2 = Math.ceil(Math.log2(CC_HEADER_WORDS + payloadWords));
-    this.#setShift = 31 - Math.log2(sets);
+    this.#setMask = sets - 1;
+    this.#setWords = ways << this.#strideLg2;
     this.#victims = new Uint8Array(sets);
     this.words = new Int32Array((sets * ways) << this.#strideLg2);
     for (let at = 0; at < this.words.length; at += 1 << this.#strideLg2)
@@ -65,17 +69,23 @@ export class ContextCache {
    * Finds the payload of a source and PASID.
    *
    * @param source u32 SID, StreamID or DeviceID
-   * @param pasid CC_PASID or SubstreamID, {@link NO_PASID} for none
+   * @param pasid PASID or SubstreamID, {@link NO_PASID} for none
    * @returns index into {@link words}, or -1
    * @hot
    */
   lookup(source: number, pasid: number): number {
-    const first = this.#firstWord(source, pasid);
     const { words } = this;
-    // The first way apart: nearly every hit, and no loop.
+    const mix = (Math.imul(source, SOURCE_MIX) + Math.imul(pasid, PASID_MIX)) >>> 18;
+    const first = (mix & this.#setMask) * this.#setWords;
+    // The first way apart: nearly every hit, and no loop. The rest is a call, so that this inlines.
     if (words[first + CC_SOURCE] === (source | 0) && words[first + CC_PASID] === pasid) {
       return first + CC_HEADER_WORDS;
     }
+    return this.#lookupOtherWays(source, pasid, first);
+  }
+
+  #lookupOtherWays(source: number, pasid: number, first: number): number {
+    const { words } = this;
     for (let way = 1; way < this.#ways; way++) {
       const at = first + (way << this.#strideLg2);
       if (words[at + CC_SOURCE] === (source | 0) && words[at + CC_PASID] === pasid) {
@@ -88,7 +98,7 @@ export class ContextCache {
   /**
    * Makes room for an entry, in place of an older one of the same source and PASID.
    *
-   * @param tagA, tagB what invalidations compare besides source and CC_PASID, for example the DID
+   * @param tagA, tagB what invalidations compare besides source and PASID, for example the DID
    * @returns index into {@link words} of the payload, zeroed, for the caller to fill
    * @hot
    */
@@ -111,7 +121,7 @@ export class ContextCache {
    * Drops the entries of sources that agree with `source` in the bits of `sourceMask`.
    *
    * @param sourceMask u32; VT-d FM and SMMU ranges clear low bits
-   * @param pasid one CC_PASID, or {@link ANY_TAG}
+   * @param pasid one PASID, or {@link ANY_TAG}
    * @param tagA only entries of this domain, or {@link ANY_TAG} (legacy VT-d compares both)
    * @returns number of entries dropped
    */
@@ -129,20 +139,16 @@ export class ContextCache {
     return this.#dropMatching(0, 0, ANY_TAG, tagA, tagB);
   }
 
-  #firstWord(source: number, pasid: number): number {
-    const set = (mixKey(source, pasid) >>> 1) >>> this.#setShift;
-    return (set * this.#ways) << this.#strideLg2;
-  }
-
   #wordFor(source: number, pasid: number): number {
     const found = this.lookup(source, pasid);
     if (found >= 0) return found - CC_HEADER_WORDS;
-    const first = this.#firstWord(source, pasid);
+    const mix = (Math.imul(source, SOURCE_MIX) + Math.imul(pasid, PASID_MIX)) >>> 18;
+    const first = (mix & this.#setMask) * this.#setWords;
     for (let way = 0; way < this.#ways; way++) {
       const at = first + (way << this.#strideLg2);
       if (this.words[at + CC_PASID] === CC_EMPTY) return at;
     }
-    const set = (first >>> this.#strideLg2) / this.#ways;
+    const set = first / this.#setWords;
     const way = this.#victims[set] as number;
     this.#victims[set] = way + 1 === this.#ways ? 0 : way + 1;
     return first + (way << this.#strideLg2);

@@ -105,8 +105,8 @@ export class IotlbStore {
   protected readonly liveSizes = new Uint8Array(MAX_SIZE_LG2 + 1);
   protected liveSizeCount = 0;
   #entryCount = 0;
-  /** Hits, in an `Int32Array` because adding to a double costs 2 ns more per lookup. */
-  protected readonly hitCount = new Int32Array(1);
+  /** Hits since {@link hitsFolded}: a small integer, because adding to a double costs 2 ns more. */
+  protected hits = 0;
   protected hitsFolded = 0;
   protected misses = 0;
   protected evictions = 0;
@@ -142,7 +142,7 @@ export class IotlbStore {
   /** Counters; a fresh object. */
   get statistics(): IotlbStatistics {
     return {
-      hits: this.hitsFolded + (this.hitCount[0] as number),
+      hits: this.hitsFolded + this.hits,
       misses: this.misses,
       evictions: this.evictions,
       invalidated: this.invalidated,
@@ -151,7 +151,7 @@ export class IotlbStore {
 
   /** Sets all counters to 0; entries stay. */
   resetStatistics(): void {
-    this.hitCount[0] = 0;
+    this.hits = 0;
     this.hitsFolded = 0;
     this.misses = 0;
     this.evictions = 0;
@@ -169,14 +169,12 @@ export class IotlbStore {
   }
 
   protected countHit(): void {
-    const hits = (this.hitCount[0] as number) + 1;
-    this.hitCount[0] = hits;
-    if (hits === HIT_FOLD) this.#foldHits();
+    if (++this.hits === HIT_FOLD) this.foldHits();
   }
 
-  #foldHits(): void {
-    this.hitsFolded += this.hitCount[0] as number;
-    this.hitCount[0] = 0;
+  protected foldHits(): void {
+    this.hitsFolded += this.hits;
+    this.hits = 0;
   }
 
   /** Notes that one more entry of this size exists. */
