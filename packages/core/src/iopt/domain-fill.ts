@@ -94,7 +94,10 @@ const mapSmall = (
   let pairs = 0;
   const flush = (): number => {
     const rc = pairs === 0 ? 0 : domain.mapRuns(start + mapped, smallPairs, pairs, prot);
-    if (rc < 0 && mapped > 0) domain.unmap(start, mapped);
+    if (rc < 0 && mapped > 0) {
+      domain.unmap(start, mapped);
+      domain.sync();
+    }
     mapped += batched;
     batched = 0;
     pairs = 0;

@@ -318,6 +318,7 @@ export class IoPagetable {
       throw refusal.wraps(op, what, address, length);
     }
     if (lengthPages === 0 && lengthLow === 0) throw refusal.emptyRange(op);
+    if (lengthPages === MAX_PFN) throw refusal.tooLong(op, length);
     if (this.context.shouldFail('pages')) throw refusal.outOfMemory(op, 'a pages object');
     const free = process.capabilities.has('CAP_IPC_LOCK');
     const pages = new IoptPages(this.context, {

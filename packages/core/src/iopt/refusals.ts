@@ -27,6 +27,13 @@ export const misaligned = (op: string, what: string, value: U64, alignment: numb
 export const emptyRange = (op: string): IommuError =>
   refuse('EINVAL', op, 'length-zero', 'the length is 0', { value: 0, accepted: '1 byte or more' });
 
+/** A length that leaves no room to round up to pages. */
+export const tooLong = (op: string, length: U64): IommuError =>
+  refuse('EINVAL', op, 'length-too-long', `length ${hex(length)} is above 2^64 - 4097`, {
+    value: length,
+    accepted: '1 to 2^64 - 4097 bytes',
+  });
+
 /** start + length - 1 is above 2^64 - 1. */
 export const wraps = (op: string, what: string, start: U64, length: U64): IommuError =>
   refuse(
