@@ -31,7 +31,7 @@ const TOP = 1n << 52n;
 
 export class ReferenceTable {
   readonly #o: ReferenceOptions;
-  leaves: Leaf[] = [];
+  readonly #byVa = new Map<bigint, Leaf>();
 
   constructor(options: ReferenceOptions) {
     this.#o = options;
@@ -46,7 +46,36 @@ export class ReferenceTable {
   }
 
   at(va: bigint): Leaf | undefined {
-    return this.leaves.find((leaf) => va >= leaf.va && va < leaf.va + (1n << BigInt(leaf.size)));
+    for (const size of this.#o.sizes) {
+      const leaf = this.#byVa.get((va >> BigInt(size)) << BigInt(size));
+      if (leaf?.size === size) return leaf;
+    }
+    return undefined;
+  }
+
+  get leaves(): Leaf[] {
+    return [...this.#byVa.values()];
+  }
+
+  /** Leaves that a mapping would make, for tests that keep the slow side small. */
+  leavesFor(va: bigint, oa: bigint, count: bigint, smallest: boolean): number {
+    let leaves = 0;
+    const sizes = smallest ? this.#o.sizes.slice(0, 1) : this.#o.sizes;
+    while (count > 0n && leaves < 5000) {
+      const frames = 1n << BigInt(this.#best(va, oa, count, sizes) ?? sizes[0] ?? 0);
+      va += frames;
+      oa += frames;
+      count -= frames;
+      leaves++;
+    }
+    return leaves;
+  }
+
+  #best(va: bigint, oa: bigint, count: bigint, sizes: readonly number[]): number | undefined {
+    return [...sizes].reverse().find((lg2) => {
+      const frames = 1n << BigInt(lg2);
+      return va % frames === 0n && oa % frames === 0n && count >= frames;
+    });
   }
 
   #overlaps(va: bigint, end: bigint): boolean {
@@ -55,12 +84,9 @@ export class ReferenceTable {
 
   #add(va: bigint, oa: bigint, count: bigint, prot: number, sizes: readonly number[]): void {
     while (count > 0n) {
-      const size = [...sizes].reverse().find((lg2) => {
-        const frames = 1n << BigInt(lg2);
-        return va % frames === 0n && oa % frames === 0n && count >= frames;
-      }) as number;
+      const size = this.#best(va, oa, count, sizes) as number;
       const frames = 1n << BigInt(size);
-      this.leaves.push({ va, oa, size, prot, ...this.#o.fresh(prot) });
+      this.#byVa.set(va, { va, oa, size, prot, ...this.#o.fresh(prot) });
       va += frames;
       oa += frames;
       count -= frames;
@@ -93,7 +119,7 @@ export class ReferenceTable {
     const first = this.at(va);
     if (first !== undefined && first.va < va) return 0;
     const gone = this.leaves.filter((leaf) => leaf.va >= va && leaf.va < va + count);
-    this.leaves = this.leaves.filter((leaf) => !gone.includes(leaf));
+    for (const leaf of gone) this.#byVa.delete(leaf.va);
     return Number(gone.reduce((frames, leaf) => frames + (1n << BigInt(leaf.size)), 0n));
   }
 
@@ -146,10 +172,10 @@ export class ReferenceTable {
     const leaf = this.at(va);
     if (leaf === undefined) return -2;
     if (leaf.size <= size) return 0;
-    this.leaves = this.leaves.filter((other) => other !== leaf);
+    this.#byVa.delete(leaf.va);
     const step = 1n << BigInt(size);
     for (let at = 0n; at < 1n << BigInt(leaf.size); at += step) {
-      this.leaves.push({ ...leaf, va: leaf.va + at, oa: leaf.oa + at, size });
+      this.#byVa.set(leaf.va + at, { ...leaf, va: leaf.va + at, oa: leaf.oa + at, size });
     }
     return 0;
   }
@@ -172,10 +198,10 @@ export class ReferenceTable {
     if (covered !== frames) return;
     if (parts.some((leaf) => leaf.prot !== first.prot || leaf.oa - leaf.va !== first.oa - first.va))
       return;
-    this.leaves = this.leaves.filter((leaf) => !parts.includes(leaf));
+    for (const leaf of parts) this.#byVa.delete(leaf.va);
     const accessed = parts.some((leaf) => leaf.accessed);
     const dirty = parts.some((leaf) => leaf.dirty);
-    this.leaves.push({ ...first, size, accessed, dirty });
+    this.#byVa.set(at, { ...first, size, accessed, dirty });
   }
 
   sorted(): Leaf[] {

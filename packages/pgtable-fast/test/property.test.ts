@@ -1,0 +1,28 @@
+import fc from 'fast-check';
+import { describe, test } from 'vitest';
+import { checkSequence, ops } from './differential.ts';
+import { VARIANTS } from './formats-under-test.ts';
+
+describe('random operations equal the reference', () => {
+  for (const variant of VARIANTS) {
+    test(variant.title, () => {
+      fc.assert(
+        fc.property(ops(variant), (sequence) => checkSequence(variant, sequence)),
+        { numRuns: 60 },
+      );
+    });
+  }
+});
+
+describe('the scalar and shared builds equal the reference', () => {
+  for (const build of ['scalar', 'shared'] as const) {
+    for (const variant of VARIANTS.filter((_, i) => i % 3 === 0)) {
+      test(`${build}: ${variant.title}`, () => {
+        fc.assert(
+          fc.property(ops(variant), (sequence) => checkSequence(variant, sequence, build)),
+          { numRuns: 15 },
+        );
+      });
+    }
+  }
+});
