@@ -1,2 +1,8 @@
+/**
+ * Intel VT-d: hardware model, host half, and the driver that joins them.
+ * @module
+ */
 export * from './hardware/index.ts';
+export type { ReservedMemory } from './host/reserved-regions.ts';
 export * from './spec/index.ts';
+export { VtdIommuUnit, type VtdOptions, vtd } from './vtd.ts';

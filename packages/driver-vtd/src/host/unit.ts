@@ -32,7 +32,6 @@ import type { EntryStore } from './entry-store.ts';
 import { hwCapabilities, hwInfo } from './hw-info.ts';
 import { LegacyEntries } from './legacy-entries.ts';
 import { allocNested } from './nesting.ts';
-import { WHOLE_SPACE_AM } from './page-cover.ts';
 import { createPasidDirectory, freePasidTables } from './pasid-table.ts';
 import { type ReservedMemory, reservedRegions } from './reserved-regions.ts';
 import { ScalableEntries } from './scalable-entries.ts';
@@ -215,12 +214,12 @@ export class VtdUnit implements IommuUnit {
     } else if (caps.cap.RWBF === 1) commands.flushWriteBuffer();
   }
 
+  /** All PASID entries are absent and flushed already, so only the context cache holds anything. */
   #releaseContext(state: DeviceState): void {
     const { memory, invalidate } = this.#context;
     const { contextPa, rid } = state;
     memory.store64(contextPa, 0, 0);
     invalidate.contextDevice(0, rid);
-    if (state.ats) invalidate.deviceTlb(rid, -1, 0, WHOLE_SPACE_AM);
     invalidate.queue.submit();
     freePasidTables(memory, state);
   }
