@@ -101,11 +101,7 @@ const setRootTable = (context: UnitContext, rootPa: number): void => {
   commands.pulse(GCMD.fields.SRTP.mask);
   if (caps.cap.ESRTPS === 1) return;
   invalidate.contextGlobal();
-  invalidate.queue.submit();
-  if (caps.scalable) {
-    invalidate.pasidGlobal();
-    invalidate.queue.submit();
-  }
+  if (caps.scalable) invalidate.pasidGlobal();
   invalidate.iotlbGlobal();
   invalidate.queue.submit();
 };

@@ -16,15 +16,17 @@ export type Access =
 const u64 = (lo: number, hi: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 
 export class RecordingUnit implements RegisterFile {
-  readonly memory = new PhysicalMemory();
+  readonly memory: PhysicalMemory;
   readonly log: Access[] = [];
   readonly values = new Map<number, number>();
   /** Called with each descriptor; true = report a queue error on it, 'timeout' = ITE. */
   fault: ((qw0: bigint, qw1: bigint) => 'iqe' | 'ite' | undefined) | undefined;
   #head = 0;
 
-  constructor(cap: bigint, ecap: bigint) {
-    this.memory.addRegion({ name: 'ram', base: 0x1_0000_0000, size: 64 << 20 });
+  /** @param memory RAM of a machine; default some of its own */
+  constructor(cap: bigint, ecap: bigint, memory?: PhysicalMemory) {
+    this.memory = memory ?? new PhysicalMemory();
+    if (!memory) this.memory.addRegion({ name: 'ram', base: 0x1_0000_0000, size: 64 << 20 });
     this.#set64(0x8, cap);
     this.#set64(0x10, ecap);
     this.values.set(0, 0x60);
