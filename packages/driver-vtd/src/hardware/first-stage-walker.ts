@@ -15,9 +15,10 @@ import {
 } from '../spec/first-stage-entry.ts';
 import { type PendingUpdates, UPDATE } from './accessed-dirty.ts';
 import type { Features } from './capabilities.ts';
-import type { HardwareMemory, HardwareRegion } from './memory.ts';
+import type { HardwareMemory } from './memory.ts';
 import { highMaskAbove, joinAddress, tableIndex } from './page-index.ts';
 import { RIGHT, type SecondStageWalker, SS_FAIL } from './second-stage-walker.ts';
+import { TableWindow } from './table-window.ts';
 import type { TraceSink } from './trace.ts';
 
 const P = FS_PTE.fields.P.mask;
@@ -27,6 +28,7 @@ const A = FS_PTE.fields.A.mask;
 const EA = FS_PTE.fields.EA.mask;
 const D = FS_PTE.fields.D.mask;
 const PS = FS_PDE_2M.fields.PS.mask;
+const TWO_32 = 0x1_0000_0000;
 const ADDR_LO = 0xffff_f000 | 0;
 const ADDR_HI = FS_PTE.fields.ADDR.masks[1] as number;
 
@@ -93,7 +95,7 @@ export class FirstStageWalker {
   ssFailure = 0;
   trace: TraceSink | undefined;
 
-  readonly #memory: HardwareMemory;
+  readonly #window: TableWindow;
   readonly #pending: PendingUpdates;
   readonly #secondStage: SecondStageWalker;
   readonly #leafReserved: Int32Array;
@@ -108,7 +110,7 @@ export class FirstStageWalker {
     secondStage: SecondStageWalker,
   ) {
     const low = (layout: Layout) => (layout.reservedMasks[0] as number) | 0;
-    this.#memory = memory;
+    this.#window = new TableWindow(memory);
     this.#pending = pending;
     this.#secondStage = secondStage;
     const pml = low(FS_PML_ENTRY);
@@ -134,53 +136,48 @@ export class FirstStageWalker {
     const accessed = request.extendedAccessed ? A | EA : A;
     this.#tableWritable = true;
     this.ssFailure = 0;
-    let table = request.root;
+    const window = this.#window;
     let rights = RW | US;
-    let region: HardwareRegion | undefined;
-    let base = 0;
-    let size = 0;
+    let lo = request.root | 0;
+    let hi = (request.root / TWO_32) | 0;
     for (let level = levels - 1; ; level--) {
       const top = level === levels - 1;
       if (nested) {
-        const reason = this.#tableThroughSecondStage(request, table, top);
+        const reason = this.#tableThroughSecondStage(request, lo, hi, top);
         if (reason !== 0) return reason;
-        table = this.#secondStage.pfn * 4096;
+        lo = this.#secondStage.pfn << 12;
+        hi = (this.#secondStage.pfn / 0x10_0000) | 0;
       }
-      if (!(table >= base && table - base < size)) {
-        region = this.#memory.regionAt(table);
-        if (region === undefined) return this.#noAnswer(table, top);
-        base = region.base;
-        size = region.size;
-      }
-      const { i32 } = region as HardwareRegion;
-      const offset = table - base + tableIndex(pfn, level) * 8;
-      const at = offset >>> 2;
-      const lo = i32[at] as number;
-      const hi = i32[at + 1] as number;
-      if (this.trace !== undefined) this.#traceEntry(base + offset, lo, hi, level);
+      const table =
+        top || nested ? window.begin(lo, hi & ADDR_HI) : window.indexOf(lo, hi & ADDR_HI);
+      if (table < 0) return this.#noAnswer(lo, hi, top);
+      const at = table + tableIndex(pfn, level) * 2;
+      lo = window.i32[at] as number;
+      hi = window.i32[at + 1] as number;
+      if (this.trace !== undefined) this.#traceEntry(window.addressOf(at), lo, hi, level);
       if ((lo & P) === 0) return FAULT_REASON.FS_NOT_PRESENT;
       const leaf = level === 0 || (lo & PS) !== 0;
-      const reserved = (leaf ? this.#leafReserved : this.#tableReserved)[level] as number;
-      if ((lo & reserved) !== 0 || (hi & this.#highReserved) !== 0) return FAULT_REASON.FS_RESERVED;
-      const address = joinAddress(lo & ADDR_LO, hi & ADDR_HI);
-      if (nested && address >= request.gpaLimit) return FAULT_REASON.FS_ADDRESS_BEYOND;
+      const reserved = leaf ? this.#leafReserved[level] : this.#tableReserved[level];
+      if ((lo & (reserved as number)) !== 0 || (hi & this.#highReserved) !== 0)
+        return FAULT_REASON.FS_RESERVED;
+      if (nested && joinAddress(lo & ADDR_LO, hi & ADDR_HI) >= request.gpaLimit)
+        return FAULT_REASON.FS_ADDRESS_BEYOND;
       rights &= lo;
-      if (leaf) return this.#leaf(request, base + offset, lo, address, level, pfn, rights);
-      if ((lo & accessed) !== accessed) this.#owe(base + offset, accessed);
-      table = address;
+      if (leaf) return this.#leaf(request, at, lo, hi, level, pfn, rights);
+      if ((lo & accessed) !== accessed) this.#owe(at, accessed);
     }
   }
 
-  #owe(address: number, bits: number): void {
+  #owe(at: number, bits: number): void {
     const kind = this.#tableWritable ? UPDATE.FIRST_STAGE : UPDATE.FIRST_STAGE_READ_ONLY;
-    this.#pending.add(address, bits, kind);
+    this.#pending.add(this.#window.addressOf(at), bits, kind);
   }
 
   #leaf(
     request: FirstStageRequest,
-    entryAddress: number,
+    at: number,
     lo: number,
-    address: number,
+    hi: number,
     level: number,
     pfn: number,
     flags: number,
@@ -190,8 +187,8 @@ export class FirstStageWalker {
     this.rights = writable ? RIGHT.R | RIGHT.W : RIGHT.R;
     if ((request.want & ~this.rights) !== 0) return FAULT_REASON.WRITE;
     const pageFrames = (1 << (9 * level)) - 1;
-    const page = (address - (address % 2 ** (12 + 9 * level))) / 4096;
-    this.pfn = page + ((pfn | 0) & pageFrames);
+    const frameLow = (lo >>> 12) & ~pageFrames;
+    this.pfn = (hi & ADDR_HI) * 0x10_0000 + frameLow + ((pfn | 0) & pageFrames);
     this.sizeLg2 = 12 + 9 * level;
     this.snoop = false;
     let ssCleanWrite = true;
@@ -202,17 +199,23 @@ export class FirstStageWalker {
     }
     const accessed = request.extendedAccessed ? A | EA : A;
     const bits = request.write && (this.rights & RIGHT.W) !== 0 ? accessed | D : accessed;
-    if ((lo & bits) !== bits) this.#owe(entryAddress, bits);
+    if ((lo & bits) !== bits) this.#owe(at, bits);
     this.cleanWrite = ssCleanWrite && ((lo | bits) & D) !== 0;
     return 0;
   }
 
   /** A table's page: readable, and writable too when the second stage keeps dirty bits. */
-  #tableThroughSecondStage(request: FirstStageRequest, gpa: number, top: boolean): number {
+  #tableThroughSecondStage(
+    request: FirstStageRequest,
+    lo: number,
+    hi: number,
+    top: boolean,
+  ): number {
     const { ssRoot, ssLevels, ssKeepDirty } = request;
     const want = ssKeepDirty ? RIGHT.R | RIGHT.W : RIGHT.R;
     const walker = this.#secondStage;
-    const failed = walker.walk(ssRoot, ssLevels, gpa / 4096, want, ssKeepDirty, ssKeepDirty);
+    const frame = (hi & ADDR_HI) * 0x10_0000 + (lo >>> 12);
+    const failed = walker.walk(ssRoot, ssLevels, frame, want, ssKeepDirty, ssKeepDirty);
     this.#tableWritable = true;
     if (failed === 0) {
       this.#tableWritable = (walker.rights & RIGHT.W) !== 0;
@@ -238,8 +241,11 @@ export class FirstStageWalker {
     return 0;
   }
 
-  #noAnswer(table: number, top: boolean): number {
-    this.trace?.busError(FS_PML_ENTRY, table);
+  #noAnswer(lo: number, hi: number, top: boolean): number {
+    this.trace?.busError(
+      FS_PML_ENTRY as unknown as Layout,
+      joinAddress(lo & ADDR_LO, hi & ADDR_HI),
+    );
     return top ? FAULT_REASON.FS_ROOT_ACCESS : FAULT_REASON.FS_ENTRY_ACCESS;
   }
 

@@ -116,6 +116,17 @@ export class TlbArray {
     return -1;
   }
 
+  /** The entry's own slot, or the oldest of its set. */
+  #placeFor(source: number, spread: number, page: number): number {
+    const set = this.#set(page, spread);
+    const { source: sources, page: pages } = this;
+    for (let slot = set; slot < set + WAYS; slot++)
+      if (pages[slot] === page && sources[slot] === source) return slot;
+    const way = this.#nextWay[set >> WAYS_LG2] as number;
+    this.#nextWay[set >> WAYS_LG2] = (way + 1) & (WAYS - 1);
+    return set + way;
+  }
+
   /** @hot Keep a translation; the oldest of its set goes. */
   insert(
     source: number,
@@ -126,13 +137,7 @@ export class TlbArray {
     did: number,
     pasid: number,
   ): void {
-    let slot = this.find(source, spread, page);
-    if (slot < 0) {
-      const set = this.#set(page, spread);
-      const way = this.#nextWay[set >> WAYS_LG2] as number;
-      this.#nextWay[set >> WAYS_LG2] = (way + 1) & (WAYS - 1);
-      slot = set + way;
-    }
+    const slot = this.#placeFor(source, spread, page);
     if (this.did[slot] === -1) this.live++;
     else this.#counts.add(this.did[slot] as number, this.meta[slot] as number, -1);
     this.page[slot] = page;

@@ -10,7 +10,7 @@ const TWO_32 = 0x1_0000_0000;
  */
 export function tableIndex(pfn: number, level: number): number {
   if (level < 3) return ((pfn | 0) >>> (9 * level)) & 511;
-  return Math.floor(pfn / (level === 3 ? 0x800_0000 : 0x10_0000_0000)) & 511;
+  return ((pfn / (level === 3 ? 0x800_0000 : 0x10_0000_0000)) | 0) & 511;
 }
 
 /** Byte address from the address bits of an entry's two dwords. @hot */

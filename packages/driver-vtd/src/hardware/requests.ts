@@ -306,8 +306,8 @@ export class RequestEngine {
     const t = this.#translator;
     let { sizeLg2 } = t;
     if (sizeLg2 > 12 && touchesInterruptRange(t.pfn, pfn, sizeLg2, untagged)) sizeLg2 = 12;
-    if (sizeLg2 > 30) sizeLg2 = 30;
-    const frames = 2 ** (sizeLg2 - 12);
+    const frames = 1 << (sizeLg2 - 12);
+    const offset = (pfn | 0) & (frames - 1);
     const meta =
       TLB.GOOD |
       t.rights |
@@ -315,8 +315,8 @@ export class RequestEngine {
       (t.noSnoop ? TLB.SNOOP : 0) |
       (t.pgtt << TLB.PGTT_SHIFT);
     const array = this.#caches.iotlb.arrayFor(sizeLg2);
-    const target = t.pfn - (t.pfn % frames);
-    array.insert(source, spread, Math.floor(pfn / frames), target, meta, t.did, t.pasidTag);
+    const page = (pfn - offset) / frames;
+    array.insert(source, spread, page, t.pfn - offset, meta, t.did, t.pasidTag);
     this.#parts.sanitizer?.filled(this.#request, t);
   }
 

@@ -13,8 +13,9 @@ import {
 } from '../spec/second-stage-entry.ts';
 import { type PendingUpdates, UPDATE } from './accessed-dirty.ts';
 import type { Features } from './capabilities.ts';
-import type { HardwareMemory, HardwareRegion } from './memory.ts';
+import type { HardwareMemory } from './memory.ts';
 import { highMaskAbove, joinAddress, tableIndex } from './page-index.ts';
+import { TableWindow } from './table-window.ts';
 import type { TraceSink } from './trace.ts';
 
 /** Rights as bits: what is wanted, what is left. */
@@ -35,6 +36,7 @@ const PS = SS_PDE_2M.fields.PS.mask;
 const A = SS_PTE.fields.A.mask;
 const D = SS_PTE.fields.D.mask;
 const SNP = SS_PTE.fields.SNP.mask;
+const TWO_32 = 0x1_0000_0000;
 const ADDR_LO = 0xffff_f000 | 0;
 const ADDR_HI = SS_PTE.fields.ADDR.masks[1] as number;
 
@@ -71,14 +73,14 @@ export class SecondStageWalker {
   /** Set while a request is explained. */
   trace: TraceSink | undefined;
 
-  readonly #memory: HardwareMemory;
+  readonly #window: TableWindow;
   readonly #pending: PendingUpdates;
   readonly #tableReserved: Int32Array;
   readonly #leafReserved: Int32Array;
   readonly #highReserved: number;
 
   constructor(memory: HardwareMemory, features: Features, pending: PendingUpdates) {
-    this.#memory = memory;
+    this.#window = new TableWindow(memory);
     this.#pending = pending;
     const { table, leaf } = reservedLow(features);
     this.#tableReserved = table;
@@ -106,37 +108,32 @@ export class SecondStageWalker {
     keepDirty: boolean,
     write: boolean,
   ): number {
-    let table = root;
+    const window = this.#window;
     let rights = RW;
-    let region: HardwareRegion | undefined;
-    let base = 0;
-    let size = 0;
+    let lo = root | 0;
+    let hi = (root / TWO_32) | 0;
+    let table = window.begin(lo, hi);
     for (let level = levels - 1; ; level--) {
-      if (!(table >= base && table - base < size)) {
-        region = this.#memory.regionAt(table);
-        if (region === undefined) return this.#noAnswer(table, level, levels);
-        base = region.base;
-        size = region.size;
-      }
-      const { i32 } = region as HardwareRegion;
-      const offset = table - base + tableIndex(pfn, level) * 8;
-      const at = offset >>> 2;
-      const lo = i32[at] as number;
-      const hi = i32[at + 1] as number;
-      if (this.trace !== undefined) this.#traceEntry(base + offset, lo, hi, level);
+      if (table < 0) return this.#noAnswer(lo, hi, level, levels);
+      const at = table + tableIndex(pfn, level) * 2;
+      lo = window.i32[at] as number;
+      hi = window.i32[at + 1] as number;
+      if (this.trace !== undefined) this.#traceEntry(window.addressOf(at), lo, hi, level);
       if ((lo & RW) === 0) return SS_FAIL.EMPTY;
-      if (level === 0 || (lo & PS) !== 0) {
-        if ((lo & (this.#leafReserved[level] as number)) !== 0 || (hi & this.#highReserved) !== 0)
-          return SS_FAIL.RESERVED;
-        return this.#leaf(lo, hi, level, pfn, rights & lo, want, keepDirty, write, base + offset);
-      }
-      if ((lo & (this.#tableReserved[level] as number)) !== 0 || (hi & this.#highReserved) !== 0)
+      const leaf = level === 0 || (lo & PS) !== 0;
+      const reserved = leaf ? this.#leafReserved[level] : this.#tableReserved[level];
+      if ((lo & (reserved as number)) !== 0 || (hi & this.#highReserved) !== 0)
         return SS_FAIL.RESERVED;
       rights &= lo;
       if (rights === 0) return SS_FAIL.EMPTY;
       if ((want & ~rights) !== 0) return missing(want & ~rights);
-      if (keepDirty && (lo & A) === 0) this.#pending.add(base + offset, A, UPDATE.SECOND_STAGE);
-      table = joinAddress(lo & ADDR_LO, hi & ADDR_HI);
+      if (leaf) {
+        this.rights = rights;
+        return this.#leaf(lo, hi, level, pfn, keepDirty, write, at);
+      }
+      if (keepDirty && (lo & A) === 0)
+        this.#pending.add(window.addressOf(at), A, UPDATE.SECOND_STAGE);
+      table = window.indexOf(lo, hi & ADDR_HI);
     }
   }
 
@@ -145,31 +142,29 @@ export class SecondStageWalker {
     hi: number,
     level: number,
     pfn: number,
-    rights: number,
-    want: number,
     keepDirty: boolean,
     write: boolean,
-    address: number,
+    at: number,
   ): number {
-    if (rights === 0) return SS_FAIL.EMPTY;
-    if ((want & ~rights) !== 0) return missing(want & ~rights);
     this.cleanWrite = true;
     if (keepDirty) {
-      const bits = write && (rights & RIGHT.W) !== 0 ? A | D : A;
-      if ((lo & bits) !== bits) this.#pending.add(address, bits, UPDATE.SECOND_STAGE);
+      const bits = write && (this.rights & RIGHT.W) !== 0 ? A | D : A;
+      if ((lo & bits) !== bits)
+        this.#pending.add(this.#window.addressOf(at), bits, UPDATE.SECOND_STAGE);
       this.cleanWrite = ((lo | bits) & D) !== 0;
     }
     const pageFrames = (1 << (9 * level)) - 1;
-    const target = joinAddress(lo & ADDR_LO, hi & ADDR_HI) / 4096;
-    this.pfn = target + ((pfn | 0) & pageFrames);
-    this.rights = rights;
+    this.pfn = (hi & ADDR_HI) * 0x10_0000 + (lo >>> 12) + ((pfn | 0) & pageFrames);
     this.sizeLg2 = 12 + 9 * level;
     this.snoop = (lo & SNP) !== 0;
     return 0;
   }
 
-  #noAnswer(table: number, level: number, levels: number): number {
-    this.trace?.busError(SS_PML_ENTRY, table);
+  #noAnswer(lo: number, hi: number, level: number, levels: number): number {
+    this.trace?.busError(
+      SS_PML_ENTRY as unknown as Layout,
+      joinAddress(lo & ADDR_LO, hi & ADDR_HI),
+    );
     return level === levels - 1 ? SS_FAIL.ROOT_ACCESS : SS_FAIL.ACCESS;
   }
 

@@ -50,6 +50,9 @@ export interface TranslationRequest {
 }
 
 const PASS_THROUGH_LG2 = 30;
+const ALL_FRAMES = 2 ** 52;
+const HALF_57_FRAMES = 2 ** 44;
+const HALF_48_FRAMES = 2 ** 35;
 
 /** First major version that reports second-stage entries without permission as SSS.2. */
 const SS_NOT_PRESENT_MAJOR = 6;
@@ -93,6 +96,7 @@ export class Translator {
   readonly #features: Features;
   readonly #coherentWalks: boolean;
   readonly #hawFrames: number;
+  readonly #pasidBits: number;
   /** Frames below the second stage's limit, by AW code. */
   readonly #ssFrames: readonly number[];
   readonly #first = createFirstStageRequest();
@@ -108,6 +112,7 @@ export class Translator {
     this.pasid = new PasidWalker(memory, features, caches.pasid);
     this.secondStage = new SecondStageWalker(memory, features, this.pending);
     this.firstStage = new FirstStageWalker(memory, features, this.pending, this.secondStage);
+    this.#pasidBits = features.pasidBits;
     this.#hawFrames = 2 ** (features.hawBits - 12);
     this.#ssFrames = [0, 1, 2, 3].map((aw) => 2 ** (Math.min(features.mgawBits, 30 + 9 * aw) - 12));
   }
@@ -267,12 +272,12 @@ export class Translator {
   /** Checks of a request that carries a PASID against the context entry. */
   explicitPasid(pasid: number, addressType: number): number {
     const { info, ridPasid } = this.context;
-    if (pasid >= 2 ** this.#features.pasidBits) return FAULT_REASON.PASID_BEYOND_PSS;
+    if (pasid >>> this.#pasidBits !== 0) return FAULT_REASON.PASID_BEYOND_PSS;
     if (addressType === ADDRESS_TYPE.TRANSLATED) {
       if ((info & CONTEXT.EPTR) === 0) return FAULT_REASON.SM_EPTR_BLOCKS;
     } else if ((info & CONTEXT.PASIDE) === 0) return FAULT_REASON.SM_PASIDE_BLOCKS;
     const pdts = (info >>> CONTEXT.PDTS_SHIFT) & 7;
-    if (pasid >= 2 ** (pdts + 13)) return FAULT_REASON.SM_PASID_BEYOND_PDTS;
+    if (pasid >>> (pdts + 13) !== 0) return FAULT_REASON.SM_PASID_BEYOND_PDTS;
     return pasid === ridPasid ? FAULT_REASON.SM_PASID_IS_RID_PASID : 0;
   }
 
@@ -314,7 +319,7 @@ export class Translator {
   #firstStage(request: TranslationRequest): number {
     const { info, ssRoot, fsRoot } = this.pasid;
     const level5 = (info & PASID_INFO.LEVEL5) !== 0;
-    if (!isCanonical(request.pfn, level5 ? 57 : 48)) return FAULT_REASON.NOT_CANONICAL;
+    if (!isCanonical(request.pfn, level5)) return FAULT_REASON.NOT_CANONICAL;
     const first = this.#first;
     const aw = (info >>> PASID_INFO.AW_SHIFT) & 7;
     first.root = fsRoot;
@@ -369,9 +374,10 @@ function legacyReason(failed: number, blameWrite: boolean): number {
 }
 
 /** Whether bits 63:N-1 of an address are all equal. */
-function isCanonical(pfn: number, widthBits: number): boolean {
-  const half = 2 ** (widthBits - 13);
-  return pfn < half || pfn >= 2 ** 52 - half;
+function isCanonical(pfn: number, level5: boolean): boolean {
+  return level5
+    ? pfn < HALF_57_FRAMES || pfn >= ALL_FRAMES - HALF_57_FRAMES
+    : pfn < HALF_48_FRAMES || pfn >= ALL_FRAMES - HALF_48_FRAMES;
 }
 
 /** Largest of 1 GiB, 2 MiB, 4 KiB around a frame that stays clear of the interrupt range. */
