@@ -6,10 +6,23 @@ import asc from 'assemblyscript/asc';
 const wasm = new URL('../wasm/', import.meta.url);
 const generated = new URL('../src/generated/', import.meta.url);
 
+function arm(stage, granuleLg2) {
+  const name = `arm-s${stage}-${2 ** (granuleLg2 - 10)}k`;
+  return { [name]: { file: 'arm', uses: { ARM_STAGE: stage, ARM_GRANULE: granuleLg2 } } };
+}
+
 /** Format modules: the format's file and its integer constants. */
 const FORMATS = {
   'vtd-ss': { file: 'vtd-ss' },
   'x86-64': { file: 'x86-64' },
+  'amd-v1': { file: 'amd-v1', uses: { AMD_FRAME_LG2: 12, AMD_MAX_LEVELS: 6 } },
+  mock: { file: 'amd-v1', uses: { AMD_FRAME_LG2: 11, AMD_MAX_LEVELS: 5 } },
+  ...arm(1, 12),
+  ...arm(1, 14),
+  ...arm(1, 16),
+  ...arm(2, 12),
+  ...arm(2, 14),
+  ...arm(2, 16),
 };
 
 const SIMD = ['--enable', 'simd'];

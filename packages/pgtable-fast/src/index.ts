@@ -5,7 +5,17 @@
  */
 export type { EngineBuild } from './engine/engine.ts';
 export { ERRNO } from './errno.ts';
+export { type AmdV1Options, amdV1 } from './formats/amd-v1.ts';
+export { AMD_V1_PDE, AMD_V1_PTE } from './formats/amd-v1-layout.ts';
+export {
+  type ArmStage1Options,
+  type ArmStage2Options,
+  armStage1,
+  armStage2,
+} from './formats/arm.ts';
+export { ARM_S1_LEAF, ARM_S2_LEAF, ARM_TABLE } from './formats/arm-layout.ts';
 export type { PageTableFormat } from './formats/format.ts';
+export { type MockFormatOptions, mockFormat } from './formats/mock.ts';
 export { type VtdSecondStageOptions, vtdSecondStage } from './formats/vtd-ss.ts';
 export { SS_PDE_2M, SS_PDPE_1G, SS_PTE, SS_TABLE } from './formats/vtd-ss-layout.ts';
 export { type X86FirstStageOptions, x86FirstStage } from './formats/x86-64.ts';

@@ -26,12 +26,28 @@ type Op =
   | { kind: 'free' };
 
 /** Frames near the borders of every level of the format, inside and just outside its range. */
-function frames(limit: bigint, granule: bigint, levelBits: number, signExtended: boolean): fc.Arbitrary<bigint> {
+function frames(
+  limit: bigint,
+  granule: bigint,
+  levelBits: number,
+  signExtended: boolean,
+): fc.Arbitrary<bigint> {
   const level = (n: number) => granule << BigInt(levelBits * n);
-  const bases = [0n, level(1), level(1) * 3n, level(2), level(2) - level(1), limit - level(1), limit / 2n];
+  const bases = [
+    0n,
+    level(1),
+    level(1) * 3n,
+    level(2),
+    level(2) - level(1),
+    limit - level(1),
+    limit / 2n,
+  ];
   if (signExtended) bases.push((1n << 52n) - level(1), (1n << 52n) - limit / 2n);
   return fc
-    .tuple(fc.constantFrom(...bases), fc.oneof(fc.integer({ min: -4, max: 8 }), fc.integer({ min: -40, max: 600 })))
+    .tuple(
+      fc.constantFrom(...bases),
+      fc.oneof(fc.integer({ min: -4, max: 8 }), fc.integer({ min: -40, max: 600 })),
+    )
     .map(([base, slots]) => base + BigInt(slots) * granule)
     .filter((frame) => frame >= 0n);
 }
@@ -42,26 +58,72 @@ function ops(variant: Variant): fc.Arbitrary<Op[]> {
   const levelBits = variant.format.decoder.levelBits;
   const va = frames(vaLimit, granule, levelBits, signExtended);
   const oa = frames(oaLimit < 1n << 36n ? oaLimit : 1n << 36n, granule, levelBits, false);
-  const size = fc.constantFrom(...sizes.filter((lg2) => lg2 <= (sizes[0] as number) + 2 * levelBits + 1));
+  const size = fc.constantFrom(
+    ...sizes.filter((lg2) => lg2 <= (sizes[0] as number) + 2 * levelBits + 1),
+  );
   const count = fc.oneof(
     fc.integer({ min: 0, max: 5 }).map((n) => BigInt(n) * granule),
     fc.integer({ min: 1, max: 1300 }).map((n) => BigInt(n) * granule),
     size.map((lg2) => 1n << BigInt(lg2)),
-    fc.tuple(size, fc.integer({ min: -2, max: 9 })).map(([lg2, n]) => (1n << BigInt(lg2)) + BigInt(n) * granule)
+    fc
+      .tuple(size, fc.integer({ min: -2, max: 9 }))
+      .map(([lg2, n]) => (1n << BigInt(lg2)) + BigInt(n) * granule)
       .filter((n) => n >= 0n),
   );
   const few = fc.integer({ min: 1, max: 700 }).map((n) => BigInt(n) * granule);
   const prot = fc.constantFrom(...variant.prots);
   const run = fc.tuple(oa, few);
   // Half of all addresses share a phase with their output, so that large pages come about.
-  const aligned = fc.tuple(va, fc.boolean(), oa).map(([a, same, b]) => ({ va: a, oa: same ? a % oaLimit : b }));
+  const aligned = fc
+    .tuple(va, fc.boolean(), oa)
+    .map(([a, same, b]) => ({ va: a, oa: same ? a % oaLimit : b }));
   const op: fc.Arbitrary<Op> = fc.oneof(
-    { weight: 6, arbitrary: fc.record({ kind: fc.constant('map' as const), at: aligned, count, prot, smallest: fc.boolean() }).map(({ at, ...rest }) => ({ ...rest, ...at })) },
-    { weight: 2, arbitrary: fc.record({ kind: fc.constant('runs' as const), va, runs: fc.array(run, { minLength: 1, maxLength: 5 }), prot }) },
-    { weight: 2, arbitrary: fc.record({ kind: fc.constant('list' as const), va, oas: fc.array(oa, { minLength: 1, maxLength: 20 }), prot }) },
+    {
+      weight: 6,
+      arbitrary: fc
+        .record({
+          kind: fc.constant('map' as const),
+          at: aligned,
+          count,
+          prot,
+          smallest: fc.boolean(),
+        })
+        .map(({ at, ...rest }) => ({ ...rest, ...at })),
+    },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        kind: fc.constant('runs' as const),
+        va,
+        runs: fc.array(run, { minLength: 1, maxLength: 5 }),
+        prot,
+      }),
+    },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        kind: fc.constant('list' as const),
+        va,
+        oas: fc.array(oa, { minLength: 1, maxLength: 20 }),
+        prot,
+      }),
+    },
     { weight: 5, arbitrary: fc.record({ kind: fc.constant('unmap' as const), va, count }) },
-    { weight: 4, arbitrary: fc.record({ kind: fc.constant('access' as const), va, write: fc.boolean() }) },
-    { weight: 3, arbitrary: fc.record({ kind: fc.constant('dirty' as const), va, count: few, clear: fc.boolean(), offset: fc.integer({ min: 0, max: 17 }), lg2: fc.constantFrom(0, 0, 1, 3, 9) }) },
+    {
+      weight: 4,
+      arbitrary: fc.record({ kind: fc.constant('access' as const), va, write: fc.boolean() }),
+    },
+    {
+      weight: 3,
+      arbitrary: fc.record({
+        kind: fc.constant('dirty' as const),
+        va,
+        count: few,
+        clear: fc.boolean(),
+        offset: fc.integer({ min: 0, max: 17 }),
+        lg2: fc.constantFrom(0, 0, 1, 3, 9),
+      }),
+    },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant('split' as const), va, size }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant('merge' as const), va, count, size }) },
     { weight: 1, arbitrary: fc.constant({ kind: 'free' as const }) },
@@ -70,7 +132,8 @@ function ops(variant: Variant): fc.Arbitrary<Op[]> {
 }
 
 /** Whether a split of the leaf would make more leaves than the slow reference should hold. */
-const tooMany = (leaf: Leaf | undefined, size: number) => leaf !== undefined && leaf.size - size > 10;
+const tooMany = (leaf: Leaf | undefined, size: number) =>
+  leaf !== undefined && leaf.size - size > 10;
 
 function step(table: PageTable, model: ReferenceTable, variant: Variant, op: Op): void {
   const prot = 'prot' in op ? op.prot : 0;
@@ -79,12 +142,16 @@ function step(table: PageTable, model: ReferenceTable, variant: Variant, op: Op)
       if (model.leavesFor(op.va, op.oa, op.count, op.smallest) > 2500) break;
       const flags = op.smallest ? PROT.SMALLEST_PAGES : 0;
       const expected = model.map(op.va, [[op.oa, op.count]], variant.normalise(prot), flags !== 0);
-      expect(table.mapRange(Number(op.va), Number(op.oa), Number(op.count), prot | flags)).toBe(expected);
+      expect(table.mapRange(Number(op.va), Number(op.oa), Number(op.count), prot | flags)).toBe(
+        expected,
+      );
       break;
     }
     case 'runs': {
       const flat = Float64Array.from(op.runs.flat(), Number);
-      expect(table.mapRuns(Number(op.va), flat, op.runs.length, prot)).toBe(model.map(op.va, op.runs, variant.normalise(prot)));
+      expect(table.mapRuns(Number(op.va), flat, op.runs.length, prot)).toBe(
+        model.map(op.va, op.runs, variant.normalise(prot)),
+      );
       break;
     }
     case 'list': {
@@ -96,7 +163,9 @@ function step(table: PageTable, model: ReferenceTable, variant: Variant, op: Op)
         else runs.push([oa, granule]);
       }
       const list = Float64Array.from(op.oas, Number);
-      expect(table.mapList(Number(op.va), list, list.length, prot)).toBe(model.map(op.va, runs, variant.normalise(prot)));
+      expect(table.mapList(Number(op.va), list, list.length, prot)).toBe(
+        model.map(op.va, runs, variant.normalise(prot)),
+      );
       break;
     }
     case 'unmap':
@@ -108,7 +177,14 @@ function step(table: PageTable, model: ReferenceTable, variant: Variant, op: Op)
     case 'dirty': {
       if (!model.inRange(op.va, op.count)) break;
       const bitmap = new Uint8Array(Math.ceil(Number(op.count) / 8) + 4);
-      const found = table.readAndClearDirty(Number(op.va), Number(op.count), bitmap, op.offset, op.clear ? 0 : DIRTY.NO_CLEAR, op.lg2);
+      const found = table.readAndClearDirty(
+        Number(op.va),
+        Number(op.count),
+        bitmap,
+        op.offset,
+        op.clear ? 0 : DIRTY.NO_CLEAR,
+        op.lg2,
+      );
       const frames = model.dirty(op.va, op.count, false).filter(Boolean).length;
       const bits = model.dirty(op.va, op.count, op.clear, op.lg2);
       expect(found).toBe(frames);
@@ -122,11 +198,19 @@ function step(table: PageTable, model: ReferenceTable, variant: Variant, op: Op)
     }
     case 'split':
       if (tooMany(model.at(op.va), op.size)) break;
-      expect(table.splitLeaf(Number(op.va), op.size + variant.format.frameLg2)).toBe(model.split(op.va, op.size));
+      expect(table.splitLeaf(Number(op.va), op.size + variant.format.frameLg2)).toBe(
+        model.split(op.va, op.size),
+      );
       break;
     case 'merge':
-      if (!model.inRange(op.va, op.count) || op.count > 4096n << BigInt(variant.reference.sizes[0] as number)) break;
-      expect(table.mergeLeaves(Number(op.va), Number(op.count), op.size + variant.format.frameLg2)).toBeGreaterThanOrEqual(0);
+      if (
+        !model.inRange(op.va, op.count) ||
+        op.count > 4096n << BigInt(variant.reference.sizes[0] as number)
+      )
+        break;
+      expect(
+        table.mergeLeaves(Number(op.va), Number(op.count), op.size + variant.format.frameLg2),
+      ).toBeGreaterThanOrEqual(0);
       model.merge(op.va, op.count, op.size);
       break;
     case 'free':
@@ -145,7 +229,13 @@ function compare(table: PageTable, model: ReferenceTable, variant: Variant): voi
     const found = table.nextLeaf(from, 2 ** 52, leaf);
     from = leaf.iovaPfn + leaf.pages;
     const last = table.translate(from - 1);
-    const want = [true, Number(expected.va), Number(expected.oa), 2 ** expected.size, Number(expected.oa) + leaf.pages - 1];
+    const want = [
+      true,
+      Number(expected.va),
+      Number(expected.oa),
+      2 ** expected.size,
+      Number(expected.oa) + leaf.pages - 1,
+    ];
     const got = [found, leaf.iovaPfn, leaf.oaPfn, leaf.pages, last];
     if (got.join() !== want.join()) expect(got).toEqual(want);
     if (checked++ % stride === 0) compareSlots(table, variant, expected, trace);
@@ -156,7 +246,12 @@ function compare(table: PageTable, model: ReferenceTable, variant: Variant): voi
 }
 
 /** First and last slot of a leaf: walk result, and the words against the layouts. */
-function compareSlots(table: PageTable, variant: Variant, expected: Leaf, trace: ReturnType<typeof createWalkTrace>): void {
+function compareSlots(
+  table: PageTable,
+  variant: Variant,
+  expected: Leaf,
+  trace: ReturnType<typeof createWalkTrace>,
+): void {
   const slots = (1n << BigInt(expected.size)) / variant.slotFrames(expected);
   for (const slot of new Set([0, Number(slots) - 1])) {
     const offset = BigInt(slot) * variant.slotFrames(expected);
@@ -164,10 +259,16 @@ function compareSlots(table: PageTable, variant: Variant, expected: Leaf, trace:
     expect(trace.pageLg2).toBe(expected.size + variant.format.frameLg2);
     const last = trace.steps - 1;
     const words = variant.words(expected, slot);
-    const status = slots > 1n ? variant.words({ ...expected, accessed: !expected.accessed }, slot) : words;
+    const status =
+      slots > 1n ? variant.words({ ...expected, accessed: !expected.accessed }, slot) : words;
     const found = [trace.wordLo[last], trace.wordHi[last]];
     // Of several copies hardware marks only the one it used.
-    const close = [words, status, variant.words({ ...expected, dirty: !expected.dirty }, slot), variant.words({ ...expected, accessed: !expected.accessed, dirty: !expected.dirty }, slot)];
+    const close = [
+      words,
+      status,
+      variant.words({ ...expected, dirty: !expected.dirty }, slot),
+      variant.words({ ...expected, accessed: !expected.accessed, dirty: !expected.dirty }, slot),
+    ];
     if (slots === 1n) expect(found).toEqual([...words]);
     else expect(close.map((pair) => [...pair])).toContainEqual(found);
   }
@@ -175,7 +276,11 @@ function compareSlots(table: PageTable, variant: Variant, expected: Leaf, trace:
 
 /** One property run: a fresh pool, the operations, the comparison, and no page lost in the end. */
 export function checkSequence(variant: Variant, sequence: Op[], build?: EngineBuild): void {
-  const pool = createPool({ maxBytes: 64 << 20, ...(build && { build }), ...(build === 'shared' && { shared: true }) });
+  const pool = createPool({
+    maxBytes: 64 << 20,
+    ...(build && { build }),
+    ...(build === 'shared' && { shared: true }),
+  });
   const before = pool.stats().usedBytes;
   const table = createTable(pool, variant.format);
   const model = new ReferenceTable(variant.reference);
@@ -183,7 +288,11 @@ export function checkSequence(variant: Variant, sequence: Op[], build?: EngineBu
   compare(table, model, variant);
   const out = new Float64Array(4096);
   for (const op of sequence) {
-    if (!('va' in op) || !model.inRange(op.va, 1024n << BigInt(variant.reference.sizes[0] as number))) continue;
+    if (
+      !('va' in op) ||
+      !model.inRange(op.va, 1024n << BigInt(variant.reference.sizes[0] as number))
+    )
+      continue;
     const count = 1024n << BigInt(variant.reference.sizes[0] as number);
     const runs = table.readRuns(Number(op.va), Number(count), out);
     const expected = model.runs(op.va, count);

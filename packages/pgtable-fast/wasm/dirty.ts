@@ -1,6 +1,6 @@
 // Dirty and accessed state of leaves. Bits go to the scratch area, a leaf counts as a unit.
 import {
-  DYNAMIC_TOP, GRANULE_LG2, HAS_GROUPS, DIRTY_MASK, DIRTY_XOR, DIRTY_FLIP, ACCESSED_TABLE,
+  DYNAMIC_TOP, GRANULE_LG2, HAS_GROUPS, GROUP_MASK, DIRTY_MASK, DIRTY_XOR, DIRTY_FLIP, ACCESSED_TABLE,
   isLeaf, groupLg2, accessedLeaf, writable, dirtied,
 } from './format';
 import { ENTRIES, GRANULE, itemLg2, slot, slotsLg2, tableOffset, rootOf, levelsOf, inputRange, inputFrame, isOut, isWhole, setRootLevel } from './walk';
@@ -175,11 +175,12 @@ function scanEntries(p: u32, end: u32, va: u64): u32 {
 /** Whether any of the 64 entries at `p` belongs to a leaf of several slots. */
 @inline function anyGroup64(p: u32): bool {
   if (!HAS_GROUPS) return false;
-  for (let at = p; at < p + 512; at += 8) {
-    const entry = load<u64>(at);
-    if (entry != 0 && groupLg2(entry, 0) != 0) return true;
+  let any = i64x2.splat(0);
+  for (let at = p; at < p + 512; at += 64) {
+    const a = v128.or(v128.load(at), v128.load(at, 16));
+    any = v128.or(any, v128.or(a, v128.or(v128.load(at, 32), v128.load(at, 48))));
   }
-  return false;
+  return v128.any_true(v128.and(any, i64x2.splat(GROUP_MASK)));
 }
 
 function scanLeafTable(table: u32, va: u64, end: u64): void {

@@ -120,8 +120,8 @@ function buildSplit(level: i32, size: i32, attr: u64, frame: u64): u32 {
 
 /** Attributes of a leaf with the state of all its copies. */
 function jointAttr(at: u32, slots: u32, level: i32): u64 {
-  let attr = leafAttr(load<u64>(at), level);
-  for (let i: u32 = 1; i < slots; i++) attr = joinStatus(attr, leafAttr(load<u64>(at + i * 8), level));
+  let attr = leafAttr(load<u64>(at), level, opts);
+  for (let i: u32 = 1; i < slots; i++) attr = joinStatus(attr, leafAttr(load<u64>(at + i * 8), level, opts));
   return attr;
 }
 
@@ -164,13 +164,13 @@ function mergeable(at: u32, slots: u32, level: i32, size: i32): u64 {
   if (entry == 0 || !isLeaf(entry, level)) return 0;
   const frame = slotFrame(at, entry, level);
   if ((frame & (((<u64>1) << size) - 1)) != 0) return 0;
-  let attr = leafAttr(entry, level);
+  let attr = leafAttr(entry, level, opts);
   const same = attr & ~statusMask(attr);
   for (let i: u32 = 1; i < slots; i++) {
     const other = load<u64>(at + i * 8);
     if (other == 0 || !isLeaf(other, level)) return 0;
     if (slotFrame(at + i * 8, other, level) != frame + ((<u64>i) << itemLg2(level))) return 0;
-    const otherAttr = leafAttr(other, level);
+    const otherAttr = leafAttr(other, level, opts);
     if ((otherAttr & ~statusMask(otherAttr)) != same) return 0;
     attr = joinStatus(attr, otherAttr);
   }

@@ -6,7 +6,7 @@ import {
   isLeaf, tableEntry, template, leafEntry, groupStep,
 } from './format';
 import {
-  ENTRIES, GRANULE, TABLE_BYTES, itemLg2, slot, tableOffset, leafTableUnrolled, rootOf, levelsOf,
+  ENTRIES, GRANULE, TABLE_BYTES, itemLg2, slot, tableOffset, leafSlot, leafTableUnrolled, rootOf, levelsOf,
   inputRange, isOut, isWhole, setRootLevel,
 } from './walk';
 import { top, setTop, options, oaLimit, vaLimit, pageSizes, order, addTables, maxLevels } from './control-block';
@@ -260,7 +260,7 @@ export function mapOne(block: u32, iova: f64, oaFrame: f64, prot: u32): i32 {
     if (!isOut(va) && (!DYNAMIC_TOP || va >> itemLg2(levelsOf(word)) == 0)) {
       const table = leafTableUnrolled(rootOf(word), levelsOf(word), va);
       if (table != 0 && oa + GRANULE <= oaLimit(block) && ((va | oa) & (GRANULE - 1)) == 0) {
-        const at = table + ((<u32>(va >> GRANULE_LG2) & (ENTRIES - 1)) << 3);
+        const at = leafSlot(table, levelsOf(word), va);
         if (load<u64>(at) != 0) return EADDRINUSE;
         const word2 = options(block);
         store<u64>(at, leafEntry(template(prot, word2), oa, 0, GRANULE_LG2, word2));
@@ -341,7 +341,7 @@ export function writeRuns(block: u32, iova: f64, n: u32): void {
         region = va >> itemLg2(1);
       }
       if (table != 0) {
-        const at = table + ((<u32>(va >> GRANULE_LG2) & (ENTRIES - 1)) << 3);
+        const at = leafSlot(table, levelsOf(word), va);
         store<u64>(at, leafEntry(attr, oa, 0, GRANULE_LG2, opts));
         addLive(table, 1);
       } else fill(rootOf(word), levelsOf(word) - 1, va, va + count);

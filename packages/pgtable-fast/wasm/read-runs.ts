@@ -77,8 +77,10 @@ function readLeafTable(table: u32, va: u64, end: u64): void {
     }
     const slots = slotsLg2(entry, 0);
     if (slots == 0) {
-      const n = HIGH_OUTPUT_SPLIT ? 1 : seriesLength(p, stop, entry, <u64>4096 << GRANULE_LG2);
-      emit(leafFrame(entry, 0, opts), (<u64>n) << GRANULE_LG2);
+      const frame = leafFrame(entry, 0, opts);
+      let n = seriesLength(p, stop, entry, <u64>4096 << GRANULE_LG2);
+      if (HIGH_OUTPUT_SPLIT) n = <u32>min<u64>(n, ((<u64>1 << 36) - (frame & 0xfffffffff)) >> GRANULE_LG2);
+      emit(frame, (<u64>n) << GRANULE_LG2);
       p += n << 3;
     } else {
       const index = (p >> 3) & ((1 << slots) - 1);

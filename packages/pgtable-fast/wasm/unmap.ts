@@ -2,7 +2,7 @@
 // that starts inside a leaf changes nothing. Tables the range covers completely leave the tree.
 import { HAS_GROUPS, DYNAMIC_TOP, GRANULE_LG2, isLeaf, groupLg2 } from './format';
 import {
-  ENTRIES, GRANULE, itemLg2, slot, slotsLg2, tableOffset, leafTableUnrolled, rootOf, levelsOf,
+  ENTRIES, GRANULE, itemLg2, slot, slotsLg2, tableOffset, leafSlot, leafTableUnrolled, rootOf, levelsOf,
   inputRange, isOut, isWhole, setRootLevel,
 } from './walk';
 import { top, vaLimit } from './control-block';
@@ -111,7 +111,7 @@ export function unmapOne(block: u32, iova: f64): f64 {
     if (!isOut(va) && (va & (GRANULE - 1)) == 0 && (!DYNAMIC_TOP || va >> itemLg2(levelsOf(word)) == 0)) {
       const table = leafTableUnrolled(rootOf(word), levelsOf(word), va);
       if (table != 0) {
-        const at = table + ((<u32>(va >> GRANULE_LG2) & (ENTRIES - 1)) << 3);
+        const at = leafSlot(table, levelsOf(word), va);
         const entry = load<u64>(at);
         if (entry == 0) return 0;
         if (!HAS_GROUPS || groupLg2(entry, 0) == 0) {

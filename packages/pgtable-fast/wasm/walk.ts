@@ -120,16 +120,6 @@ const OUT: u64 = u64.MAX_VALUE;
   return frameIn(entry, 0, va, opts);
 }
 
-/** Level-0 table that holds `va`, or 0 when there is none. */
-@inline export function leafTable(table: u32, levels: i32, va: u64): u32 {
-  for (let level = levels - 1; level > 0; level--) {
-    const entry = entryAt(table, level, levels, va);
-    if (entry == 0 || isLeaf(entry, level)) return 0;
-    table = tableOffset(entry);
-  }
-  return table;
-}
-
 /** Level-0 table for a single-entry operation, levels unrolled; 0 when there is none. */
 @inline export function leafTableUnrolled(table: u32, levels: i32, va: u64): u32 {
   let entry: u64;
@@ -159,6 +149,13 @@ const OUT: u64 = u64.MAX_VALUE;
     table = tableOffset(entry);
   }
   return table;
+}
+
+/** Address of the entry for `va` in the level-0 table that the walks above found. */
+@inline export function leafSlot(table: u32, levels: i32, va: u64): u32 {
+  let index = <u32>(va >> GRANULE_LG2);
+  if (!WIDE_ROOT || levels > 1) index &= LEVEL_MASK;
+  return table + (index << 3);
 }
 
 @inline export function rootOf(topWord: u32): u32 { return topWord & 0xfffff000; }

@@ -22,6 +22,7 @@ const OPTION_SNOOP: u32 = 1;
 
 export const RUN_MASK: u64 = ADDR;
 // dirty: (entry ^ DIRTY_XOR) & DIRTY_MASK == DIRTY_MASK; cleaned by flipping DIRTY_FLIP
+export const GROUP_MASK: u64 = 0;
 export const DIRTY_MASK: u64 = D;
 export const DIRTY_XOR: u64 = 0;
 export const DIRTY_FLIP: u64 = D;
@@ -44,7 +45,7 @@ export const ACCESSED_TABLE: u64 = A;
 @inline export function leafEntry(attr: u64, frame: u64, level: i32, sizeLg2: i32, options: u32): u64 {
   return attr | (frame << 12) | (level > 0 ? PS : 0);
 }
-@inline export function leafAttr(entry: u64, level: i32): u64 {
+@inline export function leafAttr(entry: u64, level: i32, options: u32): u64 {
   return entry & ~(ADDR | PS);
 }
 @inline export function leafFrame(entry: u64, level: i32, options: u32): u64 {

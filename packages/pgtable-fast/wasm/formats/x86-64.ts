@@ -22,6 +22,7 @@ export const OPTION_SIGN_EXTEND: u32 = 1;
 const OPTION_NO_PRESET: u32 = 2; // leave A and D to the hardware
 
 export const RUN_MASK: u64 = ADDR;
+export const GROUP_MASK: u64 = 0;
 export const DIRTY_MASK: u64 = D;
 export const DIRTY_XOR: u64 = 0;
 export const DIRTY_FLIP: u64 = D;
@@ -50,7 +51,7 @@ const PROT_PRIV: u32 = 32;
 @inline export function leafEntry(attr: u64, frame: u64, level: i32, sizeLg2: i32, options: u32): u64 {
   return attr | (frame << 12) | (level > 0 ? PS : 0);
 }
-@inline export function leafAttr(entry: u64, level: i32): u64 {
+@inline export function leafAttr(entry: u64, level: i32, options: u32): u64 {
   return entry & ~(ADDR | PS);
 }
 @inline export function leafFrame(entry: u64, level: i32, options: u32): u64 {
