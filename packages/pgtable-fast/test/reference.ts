@@ -100,10 +100,14 @@ export class ReferenceTable {
     for (const [, frames] of runs) count += frames;
     if (count === 0n || (prot & 3) === 0) return -22;
     if (!this.inRange(va, count)) return -34;
-    for (const [oa, frames] of runs) if (oa + frames > oaLimit) return -34;
-    if (va % granule !== 0n) return -22;
-    for (const [oa, frames] of runs) if (oa % granule !== 0n || frames % granule !== 0n) return -22;
-    if (this.#overlaps(va, va + count)) return -98;
+    if (va % granule !== 0n || count % granule !== 0n) return -22;
+    let at = va; // the first run that cannot be mapped decides
+    for (const [oa, frames] of runs) {
+      if (oa + frames > oaLimit) return -34;
+      if (oa % granule !== 0n || frames % granule !== 0n) return -22;
+      if (this.#overlaps(at, at + frames)) return -98;
+      at += frames;
+    }
     for (const [oa, frames] of runs) {
       this.#add(va, oa, frames, prot, smallest ? sizes.slice(0, 1) : sizes);
       va += frames;
