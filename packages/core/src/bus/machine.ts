@@ -130,6 +130,42 @@ export class Machine implements BusPort {
     return unit;
   }
 
+  /**
+   * Take a device off the bus: its unit releases it, its RID is free again.
+   *
+   * @throws {RangeError} when the device is not on this bus
+   */
+  removeEndpoint(endpoint: Endpoint): void {
+    const { rid, group } = endpoint;
+    if (this.#endpoints.get(rid) !== endpoint) {
+      throw new RangeError(`${endpoint.name} is not on this bus`);
+    }
+    this.#unitOf.get(rid)?.releaseDevice(endpoint);
+    this.#unitOf.delete(rid);
+    this.#pageFaultHandlers.delete(rid);
+    this.#endpoints.delete(rid);
+    this.#groups.leave(group, rid);
+    endpoint.agent = undefined;
+  }
+
+  /**
+   * Put one more device under a unit that is up already.
+   *
+   * @throws {IommuError} EBUSY when the device has a unit; ENODEV when it is not in scope
+   */
+  attachToUnit(unit: IommuUnit, endpoint: Endpoint): void {
+    const other = this.#unitOf.get(endpoint.rid);
+    if (other) {
+      throw refuse('EBUSY', 'attachToUnit', 'device-scope', `${endpoint.name} has a unit`, {
+        owner: other.name,
+        accepted: 'a device without unit',
+      });
+    }
+    unit.probeDevice(endpoint);
+    this.#unitOf.set(endpoint.rid, unit);
+    endpoint.agent = unit.agent;
+  }
+
   /** The device with a RID. */
   endpoint(rid: number): Endpoint | undefined {
     return this.#endpoints.get(rid);

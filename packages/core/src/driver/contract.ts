@@ -11,6 +11,7 @@
  */
 import type { Machine } from '../bus/machine.ts';
 import type { TranslationAgent } from '../bus/request.ts';
+import type { MemoryFile } from '../memory/memory-file.ts';
 
 /** Version of this contract; `defineDriver` refuses another. */
 export const DRIVER_API_VERSION = 1;
@@ -221,9 +222,10 @@ export interface NestingOps {
 
 /** A hardware region that a vIOMMU lets its process map. */
 export interface MmapRegion {
+  /** Whole pages. */
   readonly lengthBytes: number;
-  /** The bytes behind it. */
-  readonly bytes: Uint8Array;
+  /** The pages behind it: the process and the driver see the same bytes. */
+  readonly file: MemoryFile;
 }
 
 /** The driver's side of one vIOMMU object. */
@@ -304,6 +306,8 @@ export interface PageFault {
   readonly perm: number;
   /** 4 KiB frame of the address. */
   readonly addressPfn: number;
+  /** The whole byte address, from hardware that reports more than the frame. */
+  readonly address?: bigint;
   readonly last: boolean;
 }
 

@@ -1,0 +1,318 @@
+/**
+ * Attach, replace and detach: which HWPT translates for a device, per PASID.
+ *
+ * @linux drivers/iommu/iommufd/device.c iommufd_hw_pagetable_attach, iommufd_device_do_replace
+ * @module
+ */
+
+import type { Domain } from '../driver/contract.ts';
+import type { Errno } from '../errno.ts';
+import { isIommuError, type Refusal, refuse } from '../errors.ts';
+import type { IommufdDevice } from './device.ts';
+import { type AttachHandle, type Attachment, RID_PASID } from './group.ts';
+import { abortHwpt, type Hwpt, type HwptPaging, pagingOf, putHwpt } from './hwpt.ts';
+import { allocPagingHwpt } from './hwpt-alloc.ts';
+import { Ioas } from './ioas.ts';
+
+/** Attach a HWPT where nothing is, or put one in the place of another. */
+export type AttachMode = 'attach' | 'replace';
+
+/** The refusal of an attachment. */
+const no = (
+  op: string,
+  code: Errno,
+  rule: string,
+  message: string,
+  details?: Omit<Refusal, 'rule' | 'message'>,
+) => refuse(code, op, rule, message, details);
+
+/**
+ * Attach a device to an IOAS or HWPT.
+ *
+ * @param pasid {@link RID_PASID} or 1 to 2^20 - 1
+ * @param ptId object id of an IOAS (an automatic HWPT is found or made) or HWPT
+ * @returns object id of the HWPT
+ */
+export const changePageTable = (
+  op: string,
+  device: IommufdDevice,
+  pasid: number,
+  ptId: number,
+  mode: AttachMode,
+): number => {
+  const { context } = device;
+  const target = context.objects.get(ptId);
+  if (target instanceof Ioas) return attachToIoas(op, device, pasid, target, mode);
+  if (target?.kind === 'HWPT_PAGING' || target?.kind === 'HWPT_NESTED') {
+    const old = attachHwpt(op, device, pasid, target as Hwpt, mode);
+    if (old) putHwpt(old);
+    return ptId;
+  }
+  if (!target) throw context.objects.missing(op, ptId, ['IOAS', 'HWPT_PAGING', 'HWPT_NESTED']);
+  throw no(op, 'EINVAL', 'attach-target', `object ${ptId} is a ${target.kind}`, {
+    value: ptId,
+    accepted: 'the id of an IOAS or a HWPT',
+  });
+};
+
+/** Try the automatic HWPTs of an IOAS in the order they were made, then make one. */
+const attachToIoas = (
+  op: string,
+  device: IommufdDevice,
+  pasid: number,
+  ioas: Ioas,
+  mode: AttachMode,
+): number => {
+  for (const hwpt of ioas.hwpts) {
+    if (!hwpt.autoDomain) continue;
+    try {
+      const old = attachHwpt(op, device, pasid, hwpt, mode);
+      if (old) putHwpt(old);
+      return hwpt.id;
+    } catch (error) {
+      if (!isIommuError(error) || error.code !== 'EINVAL') throw error;
+    }
+  }
+  const { objects } = device.context;
+  let old: Hwpt | undefined;
+  let hwpt: HwptPaging;
+  if (mode === 'attach') {
+    hwpt = allocPagingHwpt(op, device, ioas, { flags: 0 }, (made) => {
+      attachHwpt(op, device, pasid, made, mode);
+      return () => detachFrom(device, pasid);
+    });
+  } else {
+    hwpt = allocPagingHwpt(op, device, ioas, { flags: 0 });
+    try {
+      old = attachHwpt(op, device, pasid, hwpt, mode);
+    } catch (error) {
+      abortHwpt(hwpt);
+      throw error;
+    }
+  }
+  hwpt.autoDomain = true;
+  objects.install(hwpt);
+  if (old) putHwpt(old);
+  return hwpt.id;
+};
+
+/**
+ * Attach a device to a HWPT that exists.
+ *
+ * @returns the HWPT that was replaced, still counted once
+ */
+export const attachHwpt = (
+  op: string,
+  device: IommufdDevice,
+  pasid: number,
+  hwpt: Hwpt,
+  mode: AttachMode,
+): Hwpt | undefined =>
+  mode === 'attach' ? attachFirst(op, device, pasid, hwpt) : replaceHwpt(op, device, pasid, hwpt);
+
+const attachFirst = (op: string, device: IommufdDevice, pasid: number, hwpt: Hwpt): undefined => {
+  const { attachments } = device.group;
+  const attachment = attachments.get(pasid);
+  if (attachment?.devices.has(device.id)) {
+    throw no(op, 'EBUSY', 'attached', `${device.device.name} is attached already`, {
+      owner: `HWPT ${attachment.handle.hwpt.id}`,
+      accepted: 'detach first, or replace',
+    });
+  }
+  if (attachment && attachment.handle.hwpt !== hwpt) {
+    throw no(op, 'EINVAL', 'group-hwpt', 'another device of the group is attached elsewhere', {
+      value: hwpt.id,
+      accepted: `HWPT ${attachment.handle.hwpt.id}`,
+    });
+  }
+  const paging = pasid === RID_PASID ? pagingOf(hwpt) : undefined;
+  paging?.ioas.reserveFor(op, device);
+  try {
+    if (!attachment) {
+      const handle = { hwpt, pasid };
+      setDomain(op, device, handle, undefined);
+      attachments.set(pasid, { handle, devices: new Map([[device.id, device]]) });
+    } else attachment.devices.set(device.id, device);
+  } catch (error) {
+    paging?.ioas.unreserveFor(device);
+    throw error;
+  }
+  hwpt.users++;
+  return undefined;
+};
+
+const replaceHwpt = (
+  op: string,
+  device: IommufdDevice,
+  pasid: number,
+  hwpt: Hwpt,
+): Hwpt | undefined => {
+  const attachment = device.group.attachments.get(pasid);
+  if (!attachment?.devices.has(device.id)) {
+    throw no(op, 'EINVAL', 'not-attached', `${device.device.name} has nothing to replace`, {
+      accepted: 'attach first',
+    });
+  }
+  const old = attachment.handle.hwpt;
+  if (old === hwpt) return undefined;
+  const undoReserve = pasid === RID_PASID ? reserveAll(op, attachment, hwpt, old) : () => {};
+  const handle = { hwpt, pasid };
+  try {
+    setDomain(op, device, handle, attachment.handle);
+  } catch (error) {
+    undoReserve();
+    throw error;
+  }
+  if (pasid === RID_PASID) unreserveAll(attachment, hwpt, old);
+  attachment.handle = handle;
+  hwpt.users += attachment.devices.size;
+  old.users -= attachment.devices.size - 1;
+  return old;
+};
+
+/** Reserve the regions of every attached device in the new IOAS, when it is another one. */
+const reserveAll = (op: string, attachment: Attachment, hwpt: Hwpt, old: Hwpt): (() => void) => {
+  const ioas = pagingOf(hwpt).ioas;
+  if (pagingOf(old).ioas === ioas) return () => {};
+  const done: IommufdDevice[] = [];
+  const undo = () => {
+    for (const device of done) ioas.unreserveFor(device);
+  };
+  try {
+    for (const device of attachment.devices.values()) {
+      ioas.reserveFor(op, device);
+      done.push(device);
+    }
+  } catch (error) {
+    undo();
+    throw error;
+  }
+  return undo;
+};
+
+const unreserveAll = (attachment: Attachment, hwpt: Hwpt, old: Hwpt): void => {
+  const ioas = pagingOf(old).ioas;
+  if (pagingOf(hwpt).ioas === ioas) return;
+  for (const device of attachment.devices.values()) ioas.unreserveFor(device);
+};
+
+/** Detach a device; silent when it is not attached. Automatic HWPTs go with their last device. */
+export const detachDevice = (device: IommufdDevice, pasid: number): void => {
+  const hwpt = detachFrom(device, pasid);
+  if (hwpt) putHwpt(hwpt);
+};
+
+const detachFrom = (device: IommufdDevice, pasid: number): Hwpt | undefined => {
+  const { attachments } = device.group;
+  const attachment = attachments.get(pasid);
+  if (!attachment?.devices.delete(device.id)) return undefined;
+  const { handle } = attachment;
+  if (attachment.devices.size === 0) {
+    attachments.delete(pasid);
+    switchDomain(device, pasid, device.unit.blocking);
+    leaveHandle(device, handle);
+  }
+  if (pasid === RID_PASID) pagingOf(handle.hwpt).ioas.unreserveFor(device);
+  return handle.hwpt;
+};
+
+/** Make `handle` the attachment in place of `old`; page requests are on before and off after. */
+const setDomain = (
+  op: string,
+  device: IommufdDevice,
+  handle: AttachHandle,
+  old: AttachHandle | undefined,
+): void => {
+  checkPasid(op, device, handle, old !== undefined);
+  const { hwpt, pasid } = handle;
+  if (hwpt.fault) enableFaults(op, device);
+  try {
+    switchDomain(device, pasid, hwpt.domain, old?.hwpt.domain);
+  } catch (error) {
+    if (hwpt.fault) device.faults.disable();
+    throw error;
+  }
+  if (old) leaveHandle(device, old);
+};
+
+const enableFaults = (op: string, device: IommufdDevice): void =>
+  device.faults.enable(() =>
+    no(op, 'ENODEV', 'no-pri', `${device.device.name} sends no page requests`, {
+      owner: device.unit.name,
+      accepted: 'a HWPT without fault queue, or a device and unit with PRI',
+    }),
+  );
+
+/** An attachment is gone: its faults are answered INVALID, page requests go off. */
+const leaveHandle = (device: IommufdDevice, handle: AttachHandle): void => {
+  const { fault } = handle.hwpt;
+  if (!fault) return;
+  fault.answerAll((group) => group.handle === handle);
+  device.faults.disable();
+};
+
+/**
+ * Let the unit switch every device of the group (one for a PASID), all or none.
+ *
+ * @linux drivers/iommu/iommu.c __iommu_group_set_domain_internal
+ */
+const switchDomain = (
+  device: IommufdDevice,
+  pasid: number,
+  domain: Domain,
+  old: Domain = device.unit.blocking,
+): void => {
+  const targets = pasid === RID_PASID ? groupDevices(device) : [device.device];
+  const tag = pasid === RID_PASID ? -1 : pasid;
+  targets.forEach((target, index) => {
+    try {
+      device.unit.attach(target, tag, domain);
+    } catch (error) {
+      for (const undone of targets.slice(0, index)) device.unit.attach(undone, tag, old);
+      throw error;
+    }
+  });
+};
+
+/** Every device of the group that hangs under the same unit, bound or not. */
+const groupDevices = ({ context, device, unit, group }: IommufdDevice) => {
+  const { machine } = context;
+  const others = group.group.rids
+    .filter((rid) => rid !== device.rid)
+    .map((rid) => machine.endpoint(rid))
+    .filter((endpoint) => endpoint !== undefined && machine.unitOf(endpoint) === unit);
+  return [device, ...(others as (typeof device)[])];
+};
+
+/**
+ * PASIDs need a HWPT made for them, on the PASID and on the RID.
+ *
+ * @linux drivers/iommu/iommufd/device.c iommufd_hwpt_pasid_compat; drivers/iommu/iommu.c
+ */
+const checkPasid = (
+  op: string,
+  device: IommufdDevice,
+  { hwpt, pasid }: AttachHandle,
+  replacing: boolean,
+): void => {
+  const rid = device.group.hwptAt(RID_PASID);
+  const needed = 'a HWPT allocated with IOMMU_HWPT_ALLOC_PASID';
+  if (pasid === RID_PASID) {
+    if (hwpt.pasidCompat || !device.group.hasPasids) return;
+    throw no(op, 'EINVAL', 'pasid-hwpt', 'PASIDs are attached, and this HWPT is not for PASIDs', {
+      value: hwpt.id,
+      accepted: needed,
+    });
+  }
+  if (!hwpt.pasidCompat || (rid && !rid.pasidCompat)) {
+    throw no(op, 'EINVAL', 'pasid-hwpt', 'the HWPT of the PASID or of the RID is not for PASIDs', {
+      value: hwpt.pasidCompat ? (rid?.id ?? 0) : hwpt.id,
+      accepted: needed,
+    });
+  }
+  if (pasid < device.maxPasids || replacing) return;
+  throw no(op, 'EINVAL', 'pasid-width', `${device.device.name} has no PASID ${pasid}`, {
+    value: pasid,
+    accepted: device.maxPasids === 0 ? 'no PASID' : `1 to ${device.maxPasids - 1}`,
+  });
+};

@@ -1,0 +1,150 @@
+/**
+ * Hardware queues: a queue in guest memory that hardware reads by itself. Its pages are pinned and
+ * its mapping is locked.
+ *
+ * @linux drivers/iommu/iommufd/viommu.c iommufd_hw_queue_alloc_ioctl
+ * @module
+ */
+import type { HwQueueOps } from '../driver/contract.ts';
+import { U64_MAX } from '../uapi/constants.ts';
+import type { IommuCommand } from '../uapi/structs.ts';
+import { Access } from './access.ts';
+import type { Call } from './call.ts';
+import type { IommufdObject } from './objects.ts';
+import type { Viommu } from './viommu.ts';
+
+const PAGE_BYTES = 4096;
+const MAX_PAGES = 2 ** 31;
+
+/** A hardware queue object. */
+export class HwQueue implements IommufdObject {
+  readonly kind = 'HW_QUEUE';
+  readonly id: number;
+  users = 0;
+  readonly viommu: Viommu;
+  readonly index: number;
+  readonly #access: Access;
+  readonly #release: () => void;
+  readonly #queue: ReturnType<HwQueueOps['alloc']>;
+  readonly #dependsOn: HwQueue | undefined;
+
+  constructor(
+    id: number,
+    viommu: Viommu,
+    index: number,
+    access: Access,
+    release: () => void,
+    queue: ReturnType<HwQueueOps['alloc']>,
+  ) {
+    this.id = id;
+    this.viommu = viommu;
+    this.index = index;
+    this.#access = access;
+    this.#release = release;
+    this.#queue = queue;
+    this.#dependsOn = [...viommu.hwQueues].find((other) => other.index === queue.dependsOnIndex);
+    if (this.#dependsOn) this.#dependsOn.users++;
+    viommu.hwQueues.add(this);
+    viommu.users++;
+  }
+
+  destroy(): void {
+    this.#queue.destroy();
+    if (this.#dependsOn) this.#dependsOn.users--;
+    this.#release();
+    this.#access.close();
+    this.viommu.hwQueues.delete(this);
+    this.viommu.users--;
+  }
+}
+
+/** `IOMMU_HW_QUEUE_ALLOC`. */
+export const hwQueueAlloc = (call: Call, command: IommuCommand<'IOMMU_HW_QUEUE_ALLOC'>): void => {
+  const { context } = call;
+  checkCommand(call, command);
+  const viommu = context.find(call.op, command.viommuId, 'VIOMMU');
+  const ops = viommu.backend.hwQueue;
+  if (!ops) throw unsupportedType(call, command.type);
+  ops.checkType(command.type);
+  const id = context.objects.reserve();
+  let access: Access | undefined;
+  let release: (() => void) | undefined;
+  try {
+    access = Access.createInternal(context);
+    access.attach(call.op, viommu.hwpt.ioas);
+    const { start, bytes } = pageRange(command);
+    const frames = access.pinPages(call.op, start, bytes, false);
+    const pinned = access;
+    release = () => pinned.unpinPages(start, bytes);
+    const queue = ops.alloc(
+      command.type,
+      command.index,
+      command.nestingParentIova,
+      Number(command.length),
+      queueAddress(call, frames, command),
+    );
+    const made = new HwQueue(id, viommu, command.index, access, release, queue);
+    context.objects.install(made);
+    command.outHwQueueId = id;
+    call.undo = () => context.destroyObject(made);
+  } catch (error) {
+    release?.();
+    access?.close();
+    context.objects.release(id);
+    throw error;
+  }
+};
+
+/** Whole pages that hold the queue. */
+const pageRange = ({ nestingParentIova, length }: IommuCommand<'IOMMU_HW_QUEUE_ALLOC'>) => {
+  const offset = nestingParentIova % 4096n;
+  const pages = (offset + length + 4095n) / 4096n;
+  return { start: nestingParentIova - offset, pages, bytes: pages * 4096n, offset };
+};
+
+/** Host physical address of the queue, which must be contiguous. */
+const queueAddress = (
+  call: Call,
+  frames: readonly number[],
+  command: IommuCommand<'IOMMU_HW_QUEUE_ALLOC'>,
+): number => {
+  const { start, pages, offset } = pageRange(command);
+  const first = frames[0] as number;
+  if (frames.every((frame, index) => frame === first + index)) {
+    return first * PAGE_BYTES + Number(offset);
+  }
+  throw call.refuse('EFAULT', 'queue-contiguous', 'the queue is not physically contiguous', {
+    range: { start, last: start + pages * 4096n - 1n },
+    accepted: 'memory of one large page',
+  });
+};
+
+const checkCommand = (call: Call, command: IommuCommand<'IOMMU_HW_QUEUE_ALLOC'>): void => {
+  call.checkFlags(command.flags, 0);
+  if (command.type === 0) throw unsupportedType(call, command.type);
+  const { nestingParentIova: iova, length } = command;
+  if (length === 0n) {
+    throw call.refuse('EINVAL', 'length', 'the queue has no bytes', {
+      value: length,
+      accepted: 'at least 1',
+    });
+  }
+  if (iova + length - 1n > U64_MAX) {
+    throw call.refuse('EOVERFLOW', 'iova-wrap', 'the queue passes the end of the address space', {
+      range: { start: iova, last: iova + length - 1n },
+      accepted: 'iova + length at most 2^64',
+    });
+  }
+  if (length / 4096n > MAX_PAGES) {
+    throw call.refuse('ERANGE', 'queue-pages', 'the queue has too many pages', {
+      value: length,
+      accepted: `at most ${MAX_PAGES} pages`,
+    });
+  }
+};
+
+const unsupportedType = (call: Call, type: number) =>
+  call.refuse('EOPNOTSUPP', 'hw-queue-type', `no hardware queue of type ${type} here`, {
+    value: type,
+    accepted: 'a queue type of the driver behind the vIOMMU',
+  });

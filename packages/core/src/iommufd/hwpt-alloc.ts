@@ -1,0 +1,238 @@
+/**
+ * `IOMMU_HWPT_ALLOC` in its three forms: over an IOAS, over a paging parent, over a vIOMMU.
+ *
+ * @linux drivers/iommu/iommufd/hw_pagetable.c
+ * @module
+ */
+import type { NestedDomain, UserBlob } from '../driver/contract.ts';
+import { refuse } from '../errors.ts';
+import { HW_CAP, HWPT_ALLOC } from '../uapi/constants.ts';
+import type { IommuCommand } from '../uapi/structs.ts';
+import type { Call } from './call.ts';
+import type { IommufdDevice } from './device.ts';
+import { abortHwpt, type Hwpt, HwptNested, HwptPaging } from './hwpt.ts';
+import { Ioas } from './ioas.ts';
+import { userBlob } from './user-data.ts';
+import { Viommu } from './viommu.ts';
+
+const PAGING_FLAGS =
+  HWPT_ALLOC.NEST_PARENT | HWPT_ALLOC.DIRTY_TRACKING | HWPT_ALLOC.FAULT_ID_VALID | HWPT_ALLOC.PASID;
+const NESTED_FLAGS = HWPT_ALLOC.FAULT_ID_VALID | HWPT_ALLOC.PASID;
+
+/** What a paging HWPT is asked to be. */
+export interface PagingHwptRequest {
+  /** Sum of `HWPT_ALLOC` bits. */
+  readonly flags: number;
+  readonly userData?: UserBlob | undefined;
+}
+
+/** Runs once the domain exists and before the IOAS fills it; returns how to take that back. */
+type BeforeFill = (hwpt: HwptPaging) => () => void;
+
+/**
+ * Make a paging HWPT over an IOAS. It is not visible under its id yet.
+ *
+ * @throws {IommuError} EOPNOTSUPP for flags; what the driver throws; what the IOAS throws when the
+ *   domain does not fit its mappings (EADDRINUSE, EINVAL, EFAULT, ENOMEM)
+ */
+export const allocPagingHwpt = (
+  op: string,
+  device: IommufdDevice,
+  ioas: Ioas,
+  request: PagingHwptRequest,
+  beforeFill?: BeforeFill,
+): HwptPaging => {
+  checkPagingFlags(op, device, request.flags);
+  const { objects } = device.context;
+  const id = objects.reserve();
+  let hwpt: HwptPaging;
+  try {
+    hwpt = makeDomain(device, id, ioas, request);
+  } catch (error) {
+    objects.release(id);
+    throw error;
+  }
+  let undo: (() => void) | undefined;
+  try {
+    undo = beforeFill?.(hwpt);
+    ioas.addHwpt(op, hwpt);
+  } catch (error) {
+    undo?.();
+    hwpt.users = 0;
+    abortHwpt(hwpt);
+    throw error;
+  }
+  return hwpt;
+};
+
+const makeDomain = (
+  device: IommufdDevice,
+  id: number,
+  ioas: Ioas,
+  { flags, userData }: PagingHwptRequest,
+): HwptPaging => {
+  const domain = device.unit.allocPaging(device.device, {
+    flags: flags & ~HWPT_ALLOC.FAULT_ID_VALID,
+    userData,
+  });
+  const hwpt = new HwptPaging(id, ioas, domain, {
+    nestParent: (flags & HWPT_ALLOC.NEST_PARENT) !== 0,
+    pasid: (flags & HWPT_ALLOC.PASID) !== 0,
+  });
+  if (device.unit.caps.enforcesCacheCoherency) {
+    hwpt.enforceCacheCoherency =
+      domain.enforcesCacheCoherency || (domain.enforceCacheCoherency?.() ?? false);
+  }
+  return hwpt;
+};
+
+const checkPagingFlags = (op: string, device: IommufdDevice, flags: number): void => {
+  const unsupported = (rule: string, message: string, accepted: string) =>
+    refuse('EOPNOTSUPP', op, rule, message, { value: flags, accepted });
+  if (flags & ~PAGING_FLAGS) {
+    throw unsupported('unknown-flags', 'unknown HWPT flags', `bits of 0x${PAGING_FLAGS}`);
+  }
+  const canTrack = device.unit.hwCapabilities(device.device) & HW_CAP.DIRTY_TRACKING;
+  if (flags & HWPT_ALLOC.DIRTY_TRACKING && !canTrack) {
+    throw unsupported('dirty-capability', `${device.device.name} tracks no dirty pages`, 'no flag');
+  }
+  if (flags & HWPT_ALLOC.FAULT_ID_VALID && flags & HWPT_ALLOC.NEST_PARENT) {
+    throw unsupported('fault-parent', 'a nest parent takes no fault queue', 'one of the two flags');
+  }
+};
+
+/** Make a nested HWPT over a paging parent. */
+const allocNestedHwpt = (
+  call: Call,
+  device: IommufdDevice,
+  parent: HwptPaging,
+  flags: number,
+  userData: UserBlob | undefined,
+): HwptNested => {
+  const { nesting } = device.unit;
+  if (flags & ~NESTED_FLAGS || !userData || !nesting) {
+    throw nestedUnsupported(call, device, flags, userData, nesting !== undefined);
+  }
+  if (parent.autoDomain || !parent.nestParent || parent.domain.unit.driver !== device.unit.driver) {
+    throw call.refuse('EINVAL', 'nest-parent', `HWPT ${parent.id} cannot be a parent`, {
+      value: parent.id,
+      accepted: 'a HWPT of the same driver, allocated with IOMMU_HWPT_ALLOC_NEST_PARENT',
+    });
+  }
+  return makeNested(call, parent, undefined, flags, () =>
+    nesting.allocNested(device.device, parent.domain, driverFlags(flags), userData),
+  );
+};
+
+/** Make a nested HWPT over a vIOMMU. */
+const allocViommuHwpt = (
+  call: Call,
+  device: IommufdDevice,
+  viommu: Viommu,
+  flags: number,
+  userData: UserBlob | undefined,
+): HwptNested => {
+  if (device.unit !== viommu.unit) {
+    throw call.refuse('EINVAL', 'viommu-device', `${device.device.name} is behind another IOMMU`, {
+      value: device.id,
+      owner: viommu.unit.name,
+      accepted: `a device behind ${viommu.unit.name}`,
+    });
+  }
+  const allocNested = viommu.backend.allocNested?.bind(viommu.backend);
+  if (flags & ~NESTED_FLAGS || !userData || !allocNested) {
+    throw nestedUnsupported(call, device, flags, userData, allocNested !== undefined);
+  }
+  return makeNested(call, viommu.hwpt, viommu, flags, () =>
+    allocNested(device.device, driverFlags(flags), userData),
+  );
+};
+
+const driverFlags = (flags: number): number => flags & ~HWPT_ALLOC.FAULT_ID_VALID;
+
+const makeNested = (
+  call: Call,
+  parent: HwptPaging,
+  viommu: Viommu | undefined,
+  flags: number,
+  alloc: () => NestedDomain,
+): HwptNested => {
+  const { objects } = call.context;
+  const id = objects.reserve();
+  try {
+    const pasid = (flags & HWPT_ALLOC.PASID) !== 0;
+    return new HwptNested(id, parent, viommu, alloc(), pasid);
+  } catch (error) {
+    objects.release(id);
+    throw error;
+  }
+};
+
+const nestedUnsupported = (
+  call: Call,
+  device: IommufdDevice,
+  flags: number,
+  userData: UserBlob | undefined,
+  offered: boolean,
+) => {
+  const message = !offered
+    ? `${device.unit.name} nests no tables here`
+    : userData
+      ? 'a nested HWPT takes no such flags'
+      : 'a nested HWPT needs vendor data';
+  return call.refuse('EOPNOTSUPP', 'nested-hwpt', message, {
+    value: flags,
+    accepted: `flags of 0x${NESTED_FLAGS.toString(16)}, with data of the driver's type`,
+  });
+};
+
+/** `IOMMU_HWPT_ALLOC`. */
+export const hwptAlloc = (call: Call, command: IommuCommand<'IOMMU_HWPT_ALLOC'>): void => {
+  call.checkReserved(command.reserved);
+  const { context } = call;
+  if ((command.dataType === 0) !== (command.dataLen === 0)) {
+    throw call.refuse('EINVAL', 'data-length', 'vendor data has a type without length, or both', {
+      value: command.dataLen,
+      accepted: 'data_type and data_len both 0, or both not',
+    });
+  }
+  const device = context.find(call.op, command.devId, 'DEVICE');
+  const userData =
+    command.dataType === 0
+      ? undefined
+      : userBlob(call, command.dataUptr, command.dataType, command.dataLen);
+  const hwpt = allocOver(call, device, command, userData);
+  try {
+    if (command.flags & HWPT_ALLOC.FAULT_ID_VALID) {
+      hwpt.fault = context.find(call.op, command.faultId, 'FAULT');
+      hwpt.fault.users++;
+    }
+  } catch (error) {
+    abortHwpt(hwpt);
+    throw error;
+  }
+  context.objects.install(hwpt);
+  command.outHwptId = hwpt.id;
+  call.undo = () => context.destroyObject(hwpt);
+};
+
+/** What the new HWPT stands on decides its form. */
+const allocOver = (
+  call: Call,
+  device: IommufdDevice,
+  { ptId, flags }: IommuCommand<'IOMMU_HWPT_ALLOC'>,
+  userData: UserBlob | undefined,
+): Hwpt => {
+  const target = call.context.objects.get(ptId);
+  if (target instanceof Ioas) {
+    return allocPagingHwpt(call.op, device, target, { flags, userData });
+  }
+  if (target instanceof HwptPaging) return allocNestedHwpt(call, device, target, flags, userData);
+  if (target instanceof Viommu) return allocViommuHwpt(call, device, target, flags, userData);
+  throw call.refuse(
+    'EINVAL',
+    'hwpt-parent',
+    target ? `object ${ptId} is a ${target.kind}` : `no object ${ptId}`,
+    { value: ptId, accepted: 'the id of an IOAS, of a nest parent HWPT or of a vIOMMU' },
+  );
+};

@@ -1,0 +1,152 @@
+/**
+ * Mapping and unmapping.
+ *
+ * @linux drivers/iommu/iommufd/ioas.c iommufd_ioas_map and its relatives
+ * @module
+ */
+import { IOPT_PROT, isUnmapAll } from '../iopt/index.ts';
+import { ACCOUNT, type AccountMode, UNPINNABLE_FILE } from '../memory/index.ts';
+import { IOAS_MAP, U64_MAX } from '../uapi/constants.ts';
+import { filesOf } from '../uapi/files.ts';
+import type { IommuCommand } from '../uapi/structs.ts';
+import type { Call } from './call.ts';
+import type { Ioas } from './ioas.ts';
+
+const KNOWN_FLAGS = IOAS_MAP.FIXED_IOVA | IOAS_MAP.WRITEABLE | IOAS_MAP.READABLE;
+const RIGHTS = IOAS_MAP.WRITEABLE | IOAS_MAP.READABLE;
+
+/** `IOPT_PROT` bits of a call's flags. */
+const protOf = (flags: number): number =>
+  (flags & IOAS_MAP.READABLE ? IOPT_PROT.READ : 0) |
+  (flags & IOAS_MAP.WRITEABLE ? IOPT_PROT.WRITE : 0);
+
+const fixedIova = (flags: number, iova: bigint): bigint | undefined =>
+  flags & IOAS_MAP.FIXED_IOVA ? iova : undefined;
+
+/** EOVERFLOW for values that mean "the end" to Linux. */
+const checkNotMax = (call: Call, values: Readonly<Record<string, bigint>>): void => {
+  for (const [name, value] of Object.entries(values)) {
+    if (value < U64_MAX) continue;
+    throw call.refuse('EOVERFLOW', 'u64-max', `${name} is the largest 64-bit number`, {
+      value,
+      accepted: 'at most 2^64 - 2',
+    });
+  }
+};
+
+const checkRights = (call: Call, flags: number): void => {
+  if (flags & RIGHTS) return;
+  throw call.refuse('EINVAL', 'no-rights', 'a mapping needs READABLE, WRITEABLE or both', {
+    value: flags,
+    accepted: `a bit of ${RIGHTS}`,
+  });
+};
+
+/** Whom pins of mappings made now are charged to. */
+const accountMode = (call: Call): AccountMode =>
+  call.context.accountPerProcess ? ACCOUNT.MM : ACCOUNT.USER;
+
+/** The answer cannot be written: take the mapping out again. */
+const undoMap = (call: Call, ioas: Ioas, iova: bigint, length: bigint): void => {
+  call.undo = () => {
+    ioas.iopt.unmap(iova, length, call.op);
+  };
+};
+
+/** `IOMMU_IOAS_MAP`. */
+export const ioasMap = (call: Call, command: IommuCommand<'IOMMU_IOAS_MAP'>): void => {
+  const { flags, length } = command;
+  call.checkFlags(flags, KNOWN_FLAGS);
+  call.checkReserved(command.reserved);
+  checkNotMax(call, { iova: command.iova, length });
+  checkRights(call, flags);
+  const ioas = call.context.find(call.op, command.ioasId, 'IOAS');
+  const iova = ioas.iopt.mapUser({
+    process: call.process,
+    userVa: command.userVa,
+    length,
+    prot: protOf(flags),
+    iova: fixedIova(flags, command.iova),
+    accountMode: accountMode(call),
+    op: call.op,
+  });
+  command.iova = BigInt(iova);
+  undoMap(call, ioas, command.iova, length);
+};
+
+/** `IOMMU_IOAS_MAP_FILE`. */
+export const ioasMapFile = (call: Call, command: IommuCommand<'IOMMU_IOAS_MAP_FILE'>): void => {
+  const { flags, length } = command;
+  call.checkFlags(flags, KNOWN_FLAGS);
+  checkNotMax(call, { iova: command.iova, length });
+  checkRights(call, flags);
+  const ioas = call.context.find(call.op, command.ioasId, 'IOAS');
+  const operations = filesOf(call.process).get(command.fd)?.operations;
+  if (!operations) {
+    throw call.refuse('EBADF', 'file-descriptor', `descriptor ${command.fd} is not open`, {
+      value: command.fd,
+      accepted: 'a descriptor of a file in memory or a dma-buf',
+    });
+  }
+  const rc = operations.checkPinnable?.(command.start, length) ?? 0;
+  if (rc < 0) {
+    throw call.refuse(rc, 'dmabuf-range', 'the dma-buf is revoked or has no such range', {
+      range: { start: command.start, last: command.start + length - 1n },
+      accepted: 'a range inside a dma-buf that is not revoked',
+    });
+  }
+  const iova = ioas.iopt.mapFile({
+    process: call.process,
+    file: operations.pinnable ?? UNPINNABLE_FILE,
+    start: command.start,
+    length,
+    prot: protOf(flags),
+    iova: fixedIova(flags, command.iova),
+    accountMode: accountMode(call),
+    op: call.op,
+  });
+  command.iova = BigInt(iova);
+  undoMap(call, ioas, command.iova, length);
+};
+
+/** `IOMMU_IOAS_COPY`. */
+export const ioasCopy = (call: Call, command: IommuCommand<'IOMMU_IOAS_COPY'>): void => {
+  const { flags, length } = command;
+  call.checkFlags(flags, KNOWN_FLAGS);
+  checkNotMax(call, { length, src_iova: command.srcIova, dst_iova: command.dstIova });
+  checkRights(call, flags);
+  const { context } = call;
+  const source = context.find(call.op, command.srcIoasId, 'IOAS');
+  const slices = source.iopt.getPages(command.srcIova, length, call.op);
+  const target = targetOf(call, command.dstIoasId, slices);
+  const wanted = fixedIova(flags, command.dstIova);
+  const iova = target.iopt.mapPages(slices, length, protOf(flags), wanted, call.op);
+  command.dstIova = BigInt(iova);
+  undoMap(call, target, command.dstIova, length);
+};
+
+/** The target IOAS of a copy; slices taken from the source are given back when it is missing. */
+const targetOf = (
+  call: Call,
+  id: number,
+  slices: readonly { readonly pages: { put(): void } }[],
+): Ioas => {
+  try {
+    return call.context.find(call.op, id, 'IOAS');
+  } catch (error) {
+    for (const { pages } of slices) pages.put();
+    throw error;
+  }
+};
+
+/** `IOMMU_IOAS_UNMAP`; `length` becomes what was unmapped. */
+export const ioasUnmap = (call: Call, command: IommuCommand<'IOMMU_IOAS_UNMAP'>): void => {
+  const { iopt } = call.context.find(call.op, command.ioasId, 'IOAS');
+  const { iova, length } = command;
+  if (isUnmapAll(iova, length)) {
+    command.length = BigInt(iopt.unmapAll(call.op));
+    return;
+  }
+  checkNotMax(call, { iova, length });
+  command.length = BigInt(iopt.unmap(iova, length, call.op));
+};

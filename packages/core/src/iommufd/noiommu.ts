@@ -1,0 +1,49 @@
+/**
+ * `IOMMU_IOAS_NOIOMMU_GET_PA`: physical addresses for programs that drive a device without IOMMU.
+ *
+ * @linux drivers/iommu/iommufd/ioas.c, hwpt_noiommu.c
+ * @module
+ */
+import { physicalRun } from '../iopt/index.ts';
+import { U64_MAX } from '../uapi/constants.ts';
+import type { IommuCommand } from '../uapi/structs.ts';
+import type { Call } from './call.ts';
+
+/** Needs CAP_SYS_RAWIO and a context opened for devices without IOMMU. */
+export const ioasNoiommuGetPa = (
+  call: Call,
+  command: IommuCommand<'IOMMU_IOAS_NOIOMMU_GET_PA'>,
+): void => {
+  const { context, process } = call;
+  if (!context.noiommu) {
+    throw call.refuse('EOPNOTSUPP', 'noiommu', 'this context has no devices without IOMMU', {
+      accepted: 'openIommufd with { noiommu: true }',
+    });
+  }
+  if (!process.capabilities.has('CAP_SYS_RAWIO')) {
+    throw call.refuse('EPERM', 'capability', 'physical addresses need CAP_SYS_RAWIO');
+  }
+  call.checkFlags(command.flags, 0);
+  call.checkReserved(command.reserved);
+  checkRange(call, command);
+  const { iopt } = context.find(call.op, command.ioasId, 'IOAS');
+  const run = physicalRun(iopt, command.iova);
+  if (!run) {
+    throw call.refuse('ENOENT', 'not-mapped', 'nothing is mapped there', { value: command.iova });
+  }
+  command.outPhys = BigInt(run.hpa);
+  const contiguous = BigInt(run.lengthBytes);
+  command.length = command.length < contiguous ? command.length : contiguous;
+};
+
+const checkRange = (
+  call: Call,
+  { length, iova }: IommuCommand<'IOMMU_IOAS_NOIOMMU_GET_PA'>,
+): void => {
+  if (length === 0n) {
+    throw call.refuse('EINVAL', 'length', 'no bytes are asked for', { value: length });
+  }
+  if (iova === U64_MAX) {
+    throw call.refuse('EOVERFLOW', 'u64-max', 'iova is the largest 64-bit number', { value: iova });
+  }
+};
