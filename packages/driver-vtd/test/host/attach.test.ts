@@ -1,0 +1,358 @@
+import { PROT } from '@iommukit/core';
+import { describe, expect, it } from 'vitest';
+import {
+  attach,
+  type Bench,
+  bench,
+  codeOf,
+  HWPT,
+  map,
+  nest,
+  paging,
+  reach,
+  reachAts,
+  SVA_DEVICE,
+  s1Blob,
+  stampedPage,
+} from './fixture.ts';
+
+const PLAIN = { rid: '00:04.0' } as const;
+
+/**
+ * Run `act`, and after every store to memory and every register write ask where DMA goes: what
+ * hardware sees between any two steps of the host.
+ */
+const watchEachStep = (at: Bench, probe: () => number, act: () => void): number[] => {
+  const seen: number[] = [];
+  const memory = at.machine.memory;
+  let busy = false;
+  memory.onWrite = () => {
+    if (busy) return;
+    busy = true;
+    seen.push(probe());
+    busy = false;
+  };
+  act();
+  memory.onWrite = undefined;
+  return seen;
+};
+
+/** Two domains that map 64 IOVA pages to one page each; the first is attached. */
+const twoDomains = (options: object) => {
+  const at = bench(options);
+  const frames = [stampedPage(at.machine), stampedPage(at.machine)] as const;
+  const domains = [paging(at), paging(at)] as const;
+  for (const i of [0, 1] as const) {
+    for (let page = 0; page < 64; page++) map(domains[i], 0x100 + page, frames[i]);
+  }
+  attach(at, domains[0]);
+  return { at, frames, domains };
+};
+
+describe('VT-d 9.6: replacing without a window', () => {
+  it.each([
+    ['second stage', { firstStageByDefault: false }, true],
+    ['second stage', { firstStageByDefault: false }, false],
+    ['legacy mode', { scalable: false }, true],
+    ['legacy mode', { scalable: false }, false],
+  ])(
+    '%s %o, caches warm: %s: every step shows the old page or the new one',
+    (_n, options, warm) => {
+      const { at, frames, domains } = twoDomains(options);
+      if (warm) reach(at.device, 0x100);
+      let page = 0x100;
+      const probe = () => reach(at.device, warm ? 0x100 : page++);
+      const seen = watchEachStep(at, probe, () => attach(at, domains[1]));
+      expect(seen.length).toBeGreaterThan(2);
+      for (const frame of seen) expect(frames).toContain(frame);
+      expect(reach(at.device, 0x100)).toBe(frames[1]);
+    },
+  );
+
+  it('identity to second stage and back', () => {
+    const at = bench({ firstStageByDefault: false });
+    const domain = paging(at);
+    const page = stampedPage(at.machine);
+    const other = stampedPage(at.machine);
+    map(domain, page, other);
+    const { identity } = at.unit;
+    if (!identity) throw new Error('no identity');
+    attach(at, identity);
+    const probe = () => reach(at.device, page);
+    const there = watchEachStep(at, probe, () => attach(at, domain));
+    const back = watchEachStep(at, probe, () => attach(at, identity));
+    expect(there.length + back.length).toBeGreaterThan(4);
+    for (const frame of [...there, ...back]) expect([page, other]).toContain(frame);
+    expect(reach(at.device, page)).toBe(page);
+  });
+
+  it('entries that differ in more than 128 bits go through "not present", never astray', () => {
+    const { at, frames, domains } = twoDomains({ firstStageByDefault: true });
+    expect(reach(at.device, 0x100)).toBe(frames[0]);
+    const seen = watchEachStep(
+      at,
+      () => reach(at.device, 0x100),
+      () => attach(at, domains[1]),
+    );
+    expect(new Set(seen)).toEqual(new Set([frames[0], -1, frames[1]]));
+    expect(seen.lastIndexOf(frames[0])).toBeLessThan(seen.indexOf(-1));
+    expect(seen.lastIndexOf(-1)).toBeLessThan(seen.indexOf(frames[1]));
+  });
+});
+
+describe('what does not fit is refused and changes nothing', () => {
+  const page = 0x100;
+  const working = (options = {}) => {
+    const at = bench(options, [PLAIN, SVA_DEVICE]);
+    const domain = paging(at);
+    const frame = stampedPage(at.machine);
+    map(domain, page, frame);
+    attach(at, domain);
+    return { at, frame, sva: at.devices[1] as (typeof at.devices)[0] };
+  };
+
+  it('PASIDs: device without, 0, beyond its width', () => {
+    const { at, frame, sva } = working();
+    const domain = paging(at, HWPT.PASID, sva);
+    expect(codeOf(() => attach(at, domain, 5))).toBe('EOPNOTSUPP');
+    expect(codeOf(() => attach(at, domain, 0, sva))).toBe('EINVAL');
+    expect(codeOf(() => attach(at, domain, 2 ** 20, sva))).toBe('EINVAL');
+    expect(reach(at.device, page)).toBe(frame);
+  });
+
+  it('PASIDs in legacy mode', () => {
+    const { at, sva } = working({ scalable: false });
+    expect(at.unit.caps.pasidBits).toBe(0);
+    expect(codeOf(() => attach(at, paging(at), 5, sva))).toBe('EOPNOTSUPP');
+  });
+
+  it('a domain of another machine, a device of another unit', () => {
+    const { at, frame } = working();
+    const other = bench();
+    expect(codeOf(() => attach(at, paging(other)))).toBe('EINVAL');
+    const stranger = at.machine.addEndpoint({ rid: '01:00.0' });
+    expect(codeOf(() => at.unit.attach(stranger, -1, paging(at)))).toBe('ENODEV');
+    expect(codeOf(() => at.unit.probeDevice(at.device))).toBe('EBUSY');
+    expect(reach(at.device, page)).toBe(frame);
+  });
+
+  it('no DID left (CAP.ND=0: 16 ids, 2 of them not for domains)', () => {
+    const at = bench({ capabilities: { cap: { ND: 0 } } }, [SVA_DEVICE]);
+    const frame = stampedPage(at.machine);
+    for (let pasid = 1; pasid <= 14; pasid++) {
+      const domain = paging(at, HWPT.PASID);
+      map(domain, page, frame);
+      attach(at, domain, pasid);
+    }
+    const late = paging(at, HWPT.PASID);
+    expect(codeOf(() => attach(at, late, 15))).toBe('ENOSPC');
+    attach(at, at.unit.blocking, 3);
+    attach(at, late, 15);
+    expect(reach(at.device, page, 3)).toBe(-1);
+    expect(reach(at.device, page, 14)).toBe(frame);
+  });
+
+  it.each([
+    ['addr_width 39', { addrWidth: 39 }, {}, 'EINVAL'],
+    ['addr_width 57 without FS5LP', { addrWidth: 57 }, { cap: { FS5LP: 0 } }, 'EINVAL'],
+    ['addr_width 57', { addrWidth: 57 }, {}, 'no error'],
+    ['SRE without SRS', { flags: 1 }, { ecap: { SRS: 0, RPRIVS: 0 } }, 'EINVAL'],
+    ['EAFE without EAFS', { flags: 2 }, { ecap: { EAFS: 0 } }, 'EINVAL'],
+    ['SRE, EAFE, WPE', { flags: 7 }, {}, 'no error'],
+    ['reserved bytes', { reserved: 1 }, {}, 'no error'],
+    ['unknown flag', { flags: 0x80 }, {}, 'no error'],
+  ])('nested attach: %s', (_name, data, capabilities, expected) => {
+    const at = bench({ capabilities });
+    const old = paging(at);
+    const frame = stampedPage(at.machine);
+    map(old, page, frame);
+    attach(at, old);
+    const parent = paging(at, HWPT.NEST_PARENT);
+    const nested = at.unit.nesting?.allocNested(at.device, parent, 0, s1Blob(0x1000, data));
+    expect(codeOf(() => nested && attach(at, nested))).toBe(expected);
+    if (expected !== 'no error') expect(reach(at.device, page)).toBe(frame);
+  });
+
+  it('strictReserved refuses what Linux 7.3 ignores', () => {
+    const at = bench({ strictReserved: true });
+    const parent = paging(at, HWPT.NEST_PARENT);
+    const alloc = (data: object) => () =>
+      at.unit.nesting?.allocNested(at.device, parent, 0, s1Blob(0x1000, data));
+    expect(codeOf(alloc({ reserved: 1 }))).toBe('EOPNOTSUPP');
+    expect(codeOf(alloc({ flags: 0x80 }))).toBe('EOPNOTSUPP');
+    expect(codeOf(alloc({ flags: 7 }))).toBe('no error');
+  });
+});
+
+describe('several devices', () => {
+  it('share a domain and its DID; one leaving does not disturb the other', () => {
+    const at = bench({ firstStageByDefault: false }, [PLAIN, { rid: '02:1f.7', ats: true }]);
+    const [a, b] = at.devices as [typeof at.device, typeof at.device];
+    const domain = paging(at);
+    const frame = stampedPage(at.machine);
+    map(domain, 0x100, frame);
+    attach(at, domain, -1, a);
+    attach(at, domain, -1, b);
+    expect([reach(a, 0x100), reach(b, 0x100), reachAts(b, 0x100)]).toEqual([frame, frame, frame]);
+    attach(at, at.unit.blocking, -1, a);
+    expect([reach(a, 0x100), reach(b, 0x100), reachAts(b, 0x100)]).toEqual([-1, frame, frame]);
+    domain.unmap(0x100, 1);
+    domain.sync();
+    expect([reach(b, 0x100), reachAts(b, 0x100)]).toEqual([-1, -1]);
+  });
+
+  it('many PASIDs of one device, over several directory pages', () => {
+    const at = bench({}, [SVA_DEVICE]);
+    const pasids = [1, 63, 64, 0x12345, 0xfffff];
+    const frames = pasids.map((pasid) => {
+      const domain = paging(at, HWPT.PASID);
+      const frame = stampedPage(at.machine);
+      map(domain, 0x100, frame);
+      attach(at, domain, pasid);
+      return frame;
+    });
+    expect(pasids.map((pasid) => reach(at.device, 0x100, pasid))).toEqual(frames);
+    expect(reach(at.device, 0x100)).toBe(-1);
+    expect(reach(at.device, 0x100, 2)).toBe(-1);
+    attach(at, at.unit.blocking, 64);
+    expect(pasids.map((pasid) => reach(at.device, 0x100, pasid))).toEqual(
+      frames.map((frame, i) => (i === 2 ? -1 : frame)),
+    );
+  });
+
+  it('all memory of a device comes back when it leaves', () => {
+    const at = bench({}, [SVA_DEVICE]);
+    const free = at.machine.memory.freePageCount;
+    at.unit.releaseDevice(at.device);
+    const without = at.machine.memory.freePageCount;
+    for (let round = 0; round < 3; round++) {
+      at.unit.probeDevice(at.device);
+      for (const pasid of [5, 500, 50000]) attach(at, paging(at, HWPT.PASID), pasid);
+      at.unit.releaseDevice(at.device);
+      expect(at.machine.memory.freePageCount).toBe(without);
+    }
+    at.unit.probeDevice(at.device);
+    expect(at.machine.memory.freePageCount).toBe(free);
+  });
+});
+
+describe('several units', () => {
+  const pair = (first = {}, second = {}) => {
+    const a = bench(first);
+    const device = a.machine.addEndpoint({ rid: '05:00.0', ats: true });
+    const driver = a.unit.driver;
+    const unit = a.machine.addUnit(Object.keys(second).length > 0 ? benchDriver(second) : driver, [
+      device,
+    ]);
+    return { a, b: { ...a, unit, device, devices: [device] } };
+  };
+  const benchDriver = (options: object) => bench(options).unit.driver;
+
+  it('are apart: each has its own tables, DIDs and caches', () => {
+    const { a, b } = pair();
+    expect(a.unit.name).not.toBe(b.unit.name);
+    const [x, y] = [paging(a), paging(b)];
+    const [fx, fy] = [stampedPage(a.machine), stampedPage(a.machine)];
+    map(x, 0x100, fx);
+    map(y, 0x100, fy);
+    attach(a, x);
+    attach(b, y);
+    expect([reach(a.device, 0x100), reach(b.device, 0x100)]).toEqual([fx, fy]);
+  });
+
+  it('one domain on both: a change reaches the caches of both', () => {
+    const { a, b } = pair();
+    const shared = paging(a);
+    const frame = stampedPage(a.machine);
+    map(shared, 0x100, frame);
+    attach(a, shared);
+    attach(b, shared);
+    expect([reach(a.device, 0x100), reachAts(b.device, 0x100)]).toEqual([frame, frame]);
+    shared.unmap(0x100, 1);
+    shared.sync();
+    expect([reach(a.device, 0x100), reach(b.device, 0x100), reachAts(b.device, 0x100)]).toEqual([
+      -1, -1, -1,
+    ]);
+  });
+
+  it.each([
+    ['no first stage', {}, { capabilities: { ecap: { FSTS: 0, NEST: 0, EAFS: 0 } } }, 0],
+    ['no 1G pages', {}, { capabilities: { cap: { FS1GP: 0 } } }, 0],
+    [
+      'fewer levels',
+      { firstStageByDefault: false },
+      { capabilities: { cap: { SAGAW: 6, MGAW: 47 } } },
+      0,
+    ],
+    ['no dirty bits', {}, { capabilities: { ecap: { SSADS: 0 } } }, HWPT.DIRTY_TRACKING],
+    ['no nesting', {}, { capabilities: { ecap: { NEST: 0 } } }, HWPT.NEST_PARENT],
+    ['legacy mode', {}, { scalable: false }, 0],
+  ])('a domain the other unit cannot walk: %s', (_name, first, second, flags) => {
+    const { a, b } = pair(first, second);
+    const domain = paging(a, flags);
+    expect(codeOf(() => attach(b, domain))).toBe('EINVAL');
+    attach(a, domain);
+  });
+});
+
+describe('IOMMU_HWPT_ALLOC', () => {
+  it.each([
+    ['unknown flag', {}, 16, 'EOPNOTSUPP'],
+    ['FAULT_ID_VALID, which core keeps', {}, 4, 'EOPNOTSUPP'],
+    ['NEST_PARENT without NEST', { capabilities: { ecap: { NEST: 0 } } }, 1, 'EOPNOTSUPP'],
+    ['DIRTY without SSADS', { capabilities: { ecap: { SSADS: 0 } } }, 2, 'EOPNOTSUPP'],
+    ['NEST_PARENT in legacy mode', { scalable: false }, 1, 'EOPNOTSUPP'],
+    ['DIRTY in legacy mode', { scalable: false }, 2, 'EOPNOTSUPP'],
+    ['all flags', {}, 11, 'no error'],
+  ])('%s', (_name, options, flags, expected) => {
+    const at = bench(options);
+    expect(codeOf(() => paging(at, flags))).toBe(expected);
+  });
+
+  it('prefers the first stage, and takes the second where flags or option ask for it', () => {
+    const widths = (options: object, flags: number) =>
+      paging(bench(options), flags).apertureLastFrame;
+    expect(widths({}, 0)).toBe(2 ** 44 - 1);
+    expect(widths({}, HWPT.NEST_PARENT)).toBe(2 ** 45 - 1);
+    expect(widths({ firstStageByDefault: false }, 0)).toBe(2 ** 45 - 1);
+    const only = { capabilities: { cap: { MGAW: 47, SAGAW: 4, FS5LP: 0 } } };
+    expect(widths(only, 0)).toBe(2 ** 35 - 1);
+    expect(widths(only, HWPT.DIRTY_TRACKING)).toBe(2 ** 36 - 1);
+  });
+
+  it('a nest parent takes no read-only mapping, unless the silicon lacks the erratum', () => {
+    const at = bench();
+    const frame = stampedPage(at.machine);
+    expect(map(paging(at, HWPT.NEST_PARENT), 1, frame, 1, PROT.READ)).toBe(-22);
+    const fixed = bench({ erratum772415: false });
+    expect(map(paging(fixed, HWPT.NEST_PARENT), 1, frame, 1, PROT.READ)).toBe(0);
+  });
+
+  it('nested: not supported, wrong type, wrong flags, wrong parent, wrong size', () => {
+    const at = bench();
+    const parent = paging(at, HWPT.NEST_PARENT);
+    const alloc = (...args: [typeof parent, number, ReturnType<typeof s1Blob>]) =>
+      codeOf(() => at.unit.nesting?.allocNested(at.device, ...args));
+    expect(bench({ scalable: false }).unit.nesting).toBeUndefined();
+    expect(alloc(parent, HWPT.NEST_PARENT, s1Blob(0))).toBe('EOPNOTSUPP');
+    expect(alloc(parent, 0, { ...s1Blob(0), type: 2 })).toBe('EOPNOTSUPP');
+    expect(alloc(paging(at), 0, s1Blob(0))).toBe('EINVAL');
+    expect(alloc(paging(at, HWPT.DIRTY_TRACKING), 0, s1Blob(0))).toBe('EINVAL');
+    expect(alloc(parent, HWPT.PASID, s1Blob(0))).toBe('no error');
+  });
+});
+
+describe('nested for one PASID, other domains beside it', () => {
+  it('translate side by side', () => {
+    const at = bench({}, [SVA_DEVICE]);
+    const { guest, table } = nest(at, 0x77);
+    const host = paging(at, HWPT.PASID);
+    const frame = stampedPage(at.machine);
+    map(host, 7, frame);
+    attach(at, host);
+    const gfn = guest.page();
+    table.map(7, gfn);
+    expect(reach(at.device, 7, 0x77)).toBe(guest.hostFrame(gfn));
+    expect(reach(at.device, 7)).toBe(frame);
+  });
+});
