@@ -70,6 +70,7 @@ export const pinAccess = (
     checkPinnable(iopt, op, low, isLast);
     const first = areas.indexAt(pfn, low);
     const pages = areas.pages(id);
+    checkReachable(op, pages);
     const rc = pages.addAccess(first, areas.indexAt(endPfn, endLow) - first + 1, write, out);
     if (rc === -1) throw refusal.readOnlyPages(op);
     if (rc < 0) throw refusal.cannotPin(op, rc, pages);
@@ -143,6 +144,8 @@ export const accessRw = (iopt: IoPagetable, options: AccessRwOptions, op = 'acce
     if (areas.preventsAccess(id)) throw beingUnmapped(op, iova);
     const pages = areas.pages(id);
     if (write && !pages.writable) throw refusal.readOnlyPages(op);
+    if (!write && !(areas.prot(id) & IOPT_READ)) throw writeOnly(op, iova);
+    checkReachable(op, pages);
     const bytes = (endPfn - pfn) * PAGE_BYTES + endLow - low + 1;
     const part = data.subarray(done, done + bytes);
     const rc = copyPages(pages, areas.indexAt(pfn, low), areas.offsetAt(low), part, options);
@@ -211,6 +214,22 @@ const checkPinnable = ({ areas }: IoPagetable, op: string, low: number, isLast: 
       accepted: 'an IOVA whose memory is page aligned, over areas of whole pages',
     },
   );
+};
+
+const IOPT_READ = 1;
+
+const writeOnly = (op: string, iova: U64) =>
+  refuse('EPERM', op, 'mapping-write-only', 'the mapping has no right to read', {
+    value: iova,
+    accepted: 'a mapping made with IOMMU_IOAS_MAP_READABLE',
+  });
+
+/** EINVAL for memory that only devices reach. */
+const checkReachable = (op: string, { file }: IoptPages): void => {
+  if (!file?.isDmabuf) return;
+  throw refuse('EINVAL', op, 'dmabuf-access', 'a dma-buf is mapped there', {
+    accepted: 'user memory or a file in memory',
+  });
 };
 
 const beingUnmapped = (op: string, iova: U64) =>

@@ -21,29 +21,31 @@ export const changeProcess = (
   process: Process,
   op = 'IOMMU_IOAS_CHANGE_PROCESS',
 ): void => {
-  const moving = new Set<IoptPages>();
+  const all = new Set<IoptPages>();
   for (const { areas } of iopts) {
     const { tree } = areas;
     for (let more = tree.seek(0, 0); more; more = tree.advance()) {
       const pages = areas.pages(tree.id);
-      if (!pages.file) {
+      if (!pages.file || pages.file.isDmabuf) {
         throw refuse('EINVAL', op, 'user-memory-mapped', 'user memory cannot change its process', {
           range: { start: areas.start, last: areas.last },
           accepted: 'IOASes that map files only (IOMMU_IOAS_MAP_FILE)',
         });
       }
-      if (needsMove(pages, process)) moving.add(pages);
+      all.add(pages);
     }
   }
+  const moving = [...all].filter((pages) => needsMove(pages, process));
   charge(op, moving, process);
-  for (const pages of moving) {
-    chargePinned(pages.process, pages.user, pages.mode, -pages.charged);
+  for (const pages of moving) chargePinned(pages.process, pages.user, pages.mode, -pages.charged);
+  // Also pages charged to nobody change hands: their unpin counts against the new process.
+  for (const pages of all) {
     pages.process = process;
     pages.user = process.user;
   }
 };
 
-/** Pages charged to nobody (CAP_IPC_LOCK) stay where they are. */
+/** The count of pages charged to nobody (CAP_IPC_LOCK) stays where it is. */
 const needsMove = (pages: IoptPages, process: Process): boolean => {
   if (pages.mode === ACCOUNT.NONE) return false;
   if (pages.mode === ACCOUNT.MM) return pages.process !== process;

@@ -314,7 +314,8 @@ export class IoPagetable {
     const pageOffset = lowOf(address);
     const end = pageOffset + lengthLow;
     // Linux tests address + length, not + length - 1, for wrapping.
-    if (basePage + lengthPages + (end >> 12) > MAX_PFN) {
+    // A file's range is not tested at all: it fails when it is pinned.
+    if (!file && basePage + lengthPages + (end >> 12) > MAX_PFN) {
       throw refusal.wraps(op, what, address, length);
     }
     if (lengthPages === 0 && lengthLow === 0) throw refusal.emptyRange(op);

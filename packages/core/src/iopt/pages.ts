@@ -126,7 +126,7 @@ export class IoptPages {
    */
   settle(): number {
     const delta = this.pinned - this.charged;
-    if (delta === 0) return 0;
+    if (delta === 0 || this.file?.isDmabuf) return 0;
     if (delta > 0 && this.context.shouldFail('charge')) return ENOMEM;
     const rc = chargePinned(this.process, this.user, this.mode, delta);
     if (rc === 0) this.charged = this.pinned;

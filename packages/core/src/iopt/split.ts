@@ -71,6 +71,12 @@ const checkCut = (iopt: IoPagetable, op: string, id: number, pfn: number, low: n
       accepted: 'a mapping that stays',
     });
   }
+  if (areas.pages(id).file?.isDmabuf) {
+    throw refuse('EOPNOTSUPP', op, 'dmabuf-split', 'mappings of a dma-buf cannot be cut', {
+      range,
+      accepted: 'the whole mapping',
+    });
+  }
   if ((low | areas.offsetAt(low)) & (iovaAlignment - 1)) {
     throw refusal.misaligned(op, 'the cut at', fromPair(pfn, low), iovaAlignment);
   }

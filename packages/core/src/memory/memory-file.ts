@@ -24,6 +24,8 @@ export const SEAL = {
 
 /** Anything an `IOAS_MAP_FILE` may name; only files in memory can be pinned. */
 export interface PinnableFile {
+  /** A dma-buf: device memory, never charged, out of reach for accesses. */
+  readonly isDmabuf?: boolean;
   /**
    * Pin pages of the file into empty `runs`.
    *
