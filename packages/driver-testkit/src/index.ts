@@ -1,1 +1,14 @@
-export {};
+export { replaySequence } from './golden/replay.ts';
+export {
+  type GoldenDifference,
+  type GoldenSequence,
+  type GoldenStep,
+  parseSequence,
+} from './golden/sequence.ts';
+export { iommuTest } from './iommu-test/extension.ts';
+export * from './mock/constants.ts';
+export { mockDriver } from './mock/driver.ts';
+export { MockNestedDomain } from './mock/nested-domain.ts';
+export { MockPagingDomain } from './mock/paging-domain.ts';
+export { type MockDeviceState, MockUnit } from './mock/unit.ts';
+export { MockViommu } from './mock/viommu.ts';

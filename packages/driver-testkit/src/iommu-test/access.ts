@@ -1,0 +1,186 @@
+/**
+ * Test operations on accesses: descriptors that pin pages of an IOAS or read and write through it.
+ * @module
+ */
+import {
+  Access,
+  type Call,
+  copyFromUser,
+  copyToUser,
+  type FileOperations,
+  filesOf,
+  type IommufdContext,
+  OpenFile,
+  PAGE_BYTES,
+  type U64,
+} from '@iommukit/core';
+import type { TestCommand } from './command.ts';
+
+const FLAG_NEEDS_PIN = 1;
+const FLAG_WRITE = 1;
+const FLAG_SLOW = 4;
+const MAX_BYTES = 16n * 1024n * 1024n;
+const EFAULT = -14;
+
+/** A range that was pinned. */
+interface Item {
+  readonly id: number;
+  readonly iova: bigint;
+  readonly length: bigint;
+}
+
+/** The file behind an access descriptor. */
+class TestAccess implements FileOperations {
+  readonly name = 'test access';
+  readonly access: Access;
+  readonly #context: IommufdContext;
+  #items: Item[] = [];
+  #nextId = 0;
+
+  constructor(call: Call, ioasId: number, needsPin: boolean) {
+    this.#context = call.context;
+    this.access = Access.create(call.context, {
+      needsPin,
+      unmap: (iova, length) => this.#letGo(BigInt(iova), BigInt(length)),
+    });
+    try {
+      this.access.attach(call.op, call.context.find(call.op, ioasId, 'IOAS'));
+    } catch (error) {
+      this.access.close();
+      throw error;
+    }
+  }
+
+  /** Remember a pinned range; returns its number. */
+  add(iova: bigint, length: bigint): number {
+    const id = this.#nextId++;
+    this.#items.push({ id, iova, length });
+    return id;
+  }
+
+  /** Unpin one range; false when there is no such number. */
+  remove(id: number): boolean {
+    const item = this.#items.find((known) => known.id === id);
+    if (!item) return false;
+    this.#items = this.#items.filter((known) => known !== item);
+    this.access.unpinPages(item.iova, item.length);
+    return true;
+  }
+
+  release(): void {
+    this.#letGo(0n, 1n << 64n);
+    this.access.close();
+    this.#context.file.put();
+  }
+
+  #letGo(iova: bigint, length: bigint): void {
+    for (const item of this.#items) {
+      const apart = iova >= item.iova + item.length || iova + length <= item.iova;
+      if (!apart) this.remove(item.id);
+    }
+  }
+}
+
+const accessOf = (command: TestCommand): TestAccess => {
+  const operations = filesOf(command.process).get(command.id)?.operations;
+  if (operations instanceof TestAccess) return operations;
+  throw command.refuse('EBADFD', 'access-fd', 'no descriptor of a test access', command.id);
+};
+
+/** CREATE_ACCESS. */
+export const createAccess = (command: TestCommand): void => {
+  const { call } = command;
+  const flags = command.u32(20);
+  if (flags & ~FLAG_NEEDS_PIN) {
+    throw command.refuse('EOPNOTSUPP', 'access-flags', 'unknown access flags', flags);
+  }
+  const file = new TestAccess(call, command.id, (flags & FLAG_NEEDS_PIN) !== 0);
+  call.context.file.retain();
+  const files = filesOf(command.process);
+  const fd = files.install(new OpenFile(file));
+  command.set(16, fd);
+  call.undo = () => {
+    files.close(fd);
+  };
+};
+
+/** ACCESS_REPLACE_IOAS. */
+export const accessReplaceIoas = (command: TestCommand): void => {
+  const { call } = command;
+  const { access } = accessOf(command);
+  access.replace(call.op, call.context.find(call.op, command.u32(16), 'IOAS'));
+};
+
+/** ACCESS_PAGES: pin a range and compare it with user memory. */
+export const accessPages = (command: TestCommand): void => {
+  const { call } = command;
+  const flags = command.u32(16);
+  const iova = command.u64(24);
+  const length = command.u64(32);
+  if (length > MAX_BYTES) throw tooLong(command, length);
+  if (flags & ~FLAG_WRITE) {
+    throw command.refuse('EOPNOTSUPP', 'access-flags', 'unknown access flags', flags);
+  }
+  const file = accessOf(command);
+  if (!file.access.needsPin) {
+    throw command.refuse('EOPNOTSUPP', 'access-no-pin', 'this access does not pin', command.id);
+  }
+  const write = (flags & FLAG_WRITE) !== 0;
+  const frames = file.access.pinPages(call.op, iova, length, write);
+  try {
+    comparePages(command, command.u64(40), iova, frames);
+  } catch (error) {
+    file.access.unpinPages(iova, length);
+    throw error;
+  }
+  const id = file.add(iova, length);
+  command.set(20, id);
+  call.undo = () => {
+    file.remove(id);
+  };
+};
+
+const comparePages = (
+  command: TestCommand,
+  pointer: bigint,
+  iova: bigint,
+  frames: readonly number[],
+): void => {
+  if (pointer === 0n) return;
+  const first = pointer - (iova % BigInt(PAGE_BYTES));
+  frames.forEach((frame, index) => {
+    const mine = command.process.frameAt(first + BigInt(index * PAGE_BYTES));
+    if (mine === EFAULT) throw command.refuse('EFAULT', 'user-memory', 'nothing is mapped there');
+    if (mine !== frame) throw command.refuse('EBADE', 'access-pages', 'another page is pinned');
+  });
+};
+
+/** DESTROY_ACCESS_PAGES. */
+export const destroyAccessPages = (command: TestCommand): void => {
+  const id = command.u32(16);
+  if (accessOf(command).remove(id)) return;
+  throw command.refuse('ENOENT', 'access-pages-id', 'nothing is pinned under this number', id);
+};
+
+/** ACCESS_RW. */
+export const accessReadWrite = (command: TestCommand): void => {
+  const { call, process } = command;
+  const flags = command.u32(40);
+  const length = command.u64(24);
+  const pointer = command.u64(32);
+  const iova: U64 = command.u64(16);
+  if (length > MAX_BYTES) throw tooLong(command, length);
+  if (flags & ~(FLAG_WRITE | FLAG_SLOW)) {
+    throw command.refuse('EOPNOTSUPP', 'access-flags', 'unknown access flags', flags);
+  }
+  const { access } = accessOf(command);
+  const write = (flags & FLAG_WRITE) !== 0;
+  const data = new Uint8Array(Number(length));
+  const fault = () => command.refuse('EFAULT', 'user-memory', 'the buffer cannot be accessed');
+  if (write && !copyFromUser(process, pointer, 0, data)) throw fault();
+  access.rw(call.op, process, iova, data, { write, slow: (flags & FLAG_SLOW) !== 0 });
+  if (!write && !copyToUser(process, pointer, 0, data)) throw fault();
+};
+
+const tooLong = (command: TestCommand, length: bigint) =>
+  command.refuse('ENOMEM', 'access-length', `at most ${MAX_BYTES} bytes`, length);

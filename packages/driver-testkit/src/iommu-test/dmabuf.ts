@@ -1,0 +1,85 @@
+/**
+ * Test operations that export a dma-buf and revoke it.
+ * @module
+ */
+import {
+  type FileOperations,
+  type FrameRuns,
+  filesOf,
+  OpenFile,
+  PAGE_BYTES,
+  type PhysicalMemory,
+  type PinnableFile,
+} from '@iommukit/core';
+import type { TestCommand } from './command.ts';
+
+const MAX_BYTES = 2 * 1024 * 1024;
+const EINVAL = -22;
+const ENODEV = -19;
+const EOVERFLOW = -75;
+const U64_END = 1n << 64n;
+
+/** Physically contiguous device memory that others may map until it is revoked. */
+class TestDmabuf implements FileOperations, PinnableFile {
+  readonly name = 'dma-buf';
+  /** Device memory: neither charged nor counted as pinned user memory. */
+  readonly isDmabuf = true;
+  readonly #memory: PhysicalMemory;
+  readonly #base: number;
+  readonly #pages: number;
+  revoked = false;
+
+  constructor(memory: PhysicalMemory, bytes: number) {
+    this.#memory = memory;
+    this.#pages = Math.ceil(bytes / PAGE_BYTES);
+    this.#base = memory.allocPages(this.#pages);
+    memory.pages.addOwners(this.#base / PAGE_BYTES, this.#pages, 1);
+  }
+
+  get pinnable(): PinnableFile {
+    return this;
+  }
+
+  checkPinnable(start: bigint, length: bigint): number {
+    if (length === 0n) return EINVAL;
+    if (start + length >= U64_END) return EOVERFLOW;
+    if (start + length > BigInt(this.#pages * PAGE_BYTES)) return EINVAL;
+    return this.revoked ? ENODEV : 0;
+  }
+
+  pinRange(firstPage: number, count: number, runs: FrameRuns): number {
+    if (firstPage + count > this.#pages) return EINVAL;
+    const frame = this.#base / PAGE_BYTES + firstPage;
+    runs.push(frame, count);
+    this.#memory.pages.addPins(frame, count, 1);
+    return 0;
+  }
+
+  release(): void {
+    this.#memory.pages.addOwners(this.#base / PAGE_BYTES, this.#pages, -1);
+    this.#memory.pages.forEachUnused(this.#base / PAGE_BYTES, this.#pages, (frame, count) => {
+      this.#memory.freePages(frame * PAGE_BYTES, count);
+    });
+  }
+}
+
+/** DMABUF_GET: a new descriptor, which the command (as in Linux 7.3) does not report. */
+export const dmabufGet = (command: TestCommand): void => {
+  const bytes = command.u32(16);
+  if (bytes === 0 || bytes > MAX_BYTES) {
+    throw command.refuse('EINVAL', 'dmabuf-length', `1 to ${MAX_BYTES} bytes`, bytes);
+  }
+  const file = new TestDmabuf(command.process.memory, bytes);
+  filesOf(command.process).install(new OpenFile(file));
+};
+
+/** DMABUF_REVOKE: take the memory back, or give it again. */
+export const dmabufRevoke = (command: TestCommand): void => {
+  const fd = command.u32(16);
+  const file = filesOf(command.process).get(fd)?.operations;
+  if (!file) throw command.refuse('EBADF', 'file-descriptor', 'no such descriptor', fd);
+  if (!(file instanceof TestDmabuf)) {
+    throw command.refuse('EINVAL', 'dmabuf-fd', 'no dma-buf of the test exporter', fd);
+  }
+  file.revoked = command.u32(20) !== 0;
+};
