@@ -1,0 +1,89 @@
+/**
+ * The caches of a unit: stream table entries, context descriptors, translations. Nothing leaves
+ * them but by a command, or for want of room.
+ *
+ * @spec SMMUv3 3.21 (caching of configuration), 3.17 (TLB tagging)
+ */
+import { ANY_TAG, ContextCache, Iotlb, NO_PASID } from '@iommukit/pgtable-fast';
+import type { Stage1Config, StreamConfig } from './configuration.ts';
+
+/** Sizes of the caches. */
+export interface CacheOptions {
+  /** Stream table entries kept, and as many context descriptors; a power of two, default 1024. */
+  readonly configEntries?: number;
+  /** Translations kept, a power of two of at least 32; default 2048. */
+  readonly tlbEntries?: number;
+  /**
+   * Whether translations of global pages (nG = 0) are known as such: invalidations by address reach
+   * them whatever ASID they name, those by ASID do not. False: nG is ignored and every translation
+   * belongs to its ASID, as in some emulators. Default true.
+   */
+  readonly globalPages?: boolean;
+}
+
+const WAYS = 4;
+
+/** Decoded configuration by StreamID and index. */
+export class ConfigCache<T> {
+  readonly #cache: ContextCache;
+  readonly #values: (T | undefined)[] = [];
+
+  constructor(entries: number) {
+    this.#cache = new ContextCache({ sets: entries / WAYS, ways: WAYS, payloadWords: 1 });
+  }
+
+  /** The entry, if it is cached. `index` is a CD's number, {@link NO_PASID} for an STE. @hot */
+  get(sid: number, index: number): T | undefined {
+    const at = this.#cache.lookup(sid, index);
+    return at < 0 ? undefined : this.#values[at];
+  }
+
+  set(sid: number, index: number, value: T): void {
+    this.#values[this.#cache.insert(sid, index, 0, 0)] = value;
+  }
+
+  /** Drop what agrees with `sid` in the bits of `sidMask`; `index` {@link ANY_TAG} = all. */
+  invalidate(sid: number, sidMask: number, index: number = ANY_TAG): void {
+    this.#cache.invalidateSource(sid, sidMask, index);
+  }
+
+  invalidateAll(): void {
+    this.#cache.invalidateAll();
+    this.#values.length = 0;
+  }
+}
+
+/** User and privileged write rights in the permissions of cached translations. */
+const WRITE_RIGHTS = 0b010_010;
+
+/** All three caches. */
+export class Caches {
+  readonly streams: ConfigCache<StreamConfig>;
+  readonly contexts: ConfigCache<Stage1Config>;
+  readonly tlb: Iotlb;
+  readonly knowsGlobalPages: boolean;
+
+  /** @throws {RangeError} for sizes that are no such powers of two */
+  constructor(options: CacheOptions = {}) {
+    const { configEntries = 1024, tlbEntries = 2048 } = options;
+    this.knowsGlobalPages = options.globalPages ?? true;
+    this.streams = new ConfigCache(configEntries);
+    this.contexts = new ConfigCache(configEntries);
+    this.tlb = new Iotlb({ sets: tlbEntries / WAYS, ways: WAYS, writeMask: WRITE_RIGHTS });
+  }
+
+  /** CFGI_STE: the entries of the streams, and all their contexts. */
+  invalidateStreams(sid: number, sidMask: number): void {
+    this.streams.invalidate(sid, sidMask);
+    this.contexts.invalidate(sid, sidMask);
+  }
+
+  /** Forget everything. */
+  invalidateAll(): void {
+    this.streams.invalidateAll();
+    this.contexts.invalidateAll();
+    this.tlb.invalidateAll();
+  }
+}
+
+export { NO_PASID as NO_INDEX };

@@ -1,0 +1,193 @@
+/**
+ * The command queue: fetches, checks and executes commands; a bad one stops it.
+ *
+ * @spec SMMUv3 4 (commands), 7.1 (command errors)
+ */
+import { ALL_KINDS, ANY_TAG, ENTRY_KIND, FIRST_STAGE_KINDS } from '@iommukit/pgtable-fast';
+import { CFGI, CFGI_RANGE, COMMAND, RANGE_ALL, SYNC, SYNC_CS, TLBI } from '../spec/commands.ts';
+import { CMDQ_CONS, CMDQ_ERR, GLOBAL_ERROR } from '../spec/registers.ts';
+import type { Caches } from './caches.ts';
+import type { Features } from './capabilities.ts';
+import { granuleOfRange } from './geometry.ts';
+import type { GlobalErrors } from './global-errors.ts';
+import { type HardwareMemory, joinAddress, readDwords } from './memory.ts';
+import type { Queue } from './queue.ts';
+
+const { ERR } = CMDQ_CONS.fields;
+const SSEC = CFGI.fields.SSEC.mask;
+const SSID_SHIFT = CFGI.fields.SSID.shift;
+const RANGE = CFGI_RANGE.fields.RANGE.mask;
+const { NUM, SCALE, TTL, TG } = TLBI.fields;
+const CS = SYNC.fields.CS;
+const MSI_LO = SYNC.fields.MSI_ADDR.masks[2] as number;
+const MSI_HI = SYNC.fields.MSI_ADDR.masks[3] as number;
+
+const ONE_STREAM = -1;
+const EVERY_STREAM = 0;
+const LAST_CONFIGURATION = COMMAND.CFGI_CD_ALL;
+const LOW_PFN_BITS = 2 ** 20;
+/** Entries keyed by an IPA. */
+const STAGE2_ONLY = ENTRY_KIND.SECOND_STAGE;
+
+/** What commands work on. */
+export interface CommandTargets {
+  readonly memory: HardwareMemory;
+  readonly features: Features;
+  readonly caches: Caches;
+  readonly errors: GlobalErrors;
+  /** Dwords of CMDQ_CONS. */
+  readonly cons: Uint32Array;
+  /** Write a message. */
+  raiseMessage(address: number, data: number): void;
+}
+
+/** Processes commands while CR0.CMDQEN is set and no command error is active. */
+export class CommandQueue {
+  readonly queue: Queue;
+  enabled = false;
+  readonly #on: CommandTargets;
+  readonly #words = new Int32Array(4);
+  #busy = false;
+
+  constructor(queue: Queue, targets: CommandTargets) {
+    this.queue = queue;
+    this.#on = targets;
+  }
+
+  /**
+   * Execute what is queued. A message handler may queue more meanwhile; the outer call does it.
+   */
+  process(): void {
+    if (this.#busy) return;
+    this.#busy = true;
+    const { queue } = this;
+    while (this.enabled && !queue.isEmpty && !this.#on.errors.isActive(GLOBAL_ERROR.CMDQ_ERR)) {
+      const error = this.#execute(queue.consumerAddress);
+      if (error !== CMDQ_ERR.NONE) this.#stop(error);
+    }
+    this.#busy = false;
+  }
+
+  /** The consumer index stays at the failing command; ERR is set before GERROR toggles. */
+  #stop(error: number): void {
+    const { cons, errors } = this.#on;
+    cons[0] = (((cons[0] as number) & ~ERR.mask) | (error << ERR.shift)) >>> 0;
+    errors.raise(GLOBAL_ERROR.CMDQ_ERR);
+  }
+
+  #execute(address: number): number {
+    const words = this.#words;
+    if (!readDwords(this.#on.memory, address, words, 4)) return CMDQ_ERR.ABT;
+    const opcode = (words[0] as number) & 0xff;
+    if (opcode === COMMAND.SYNC) return this.#sync();
+    const known =
+      opcode <= LAST_CONFIGURATION ? this.#configuration(opcode) : this.#translations(opcode);
+    if (!known) return CMDQ_ERR.ILL;
+    this.queue.advanceConsumer();
+    return CMDQ_ERR.NONE;
+  }
+
+  /** The consumer index passes the SYNC before its message is written. */
+  #sync(): number {
+    const [w0 = 0, w1 = 0, w2 = 0, w3 = 0] = this.#words;
+    const signal = (w0 & CS.mask) >>> CS.shift;
+    if (signal === SYNC_CS.RESERVED) return CMDQ_ERR.ILL;
+    this.queue.advanceConsumer();
+    const target = joinAddress(w2 & MSI_LO, w3 & MSI_HI);
+    if (signal === SYNC_CS.IRQ && this.#on.features.msi && target !== 0) {
+      this.#on.raiseMessage(target, w1 >>> 0);
+    }
+    return CMDQ_ERR.NONE;
+  }
+
+  /** CFGI_* and PREFETCH_*. @returns false for an illegal command */
+  #configuration(opcode: number): boolean {
+    const [w0 = 0, sid = 0, w2 = 0] = this.#words;
+    const { caches, features } = this.#on;
+    if ((w0 & SSEC) !== 0) return false;
+    switch (opcode) {
+      case COMMAND.PREFETCH_CONFIG:
+      case COMMAND.PREFETCH_ADDR:
+        return true;
+      case COMMAND.CFGI_STE:
+        caches.invalidateStreams(sid, ONE_STREAM);
+        return true;
+      case COMMAND.CFGI_STE_RANGE:
+        caches.invalidateStreams(sid, streamMask(w2 & RANGE));
+        return true;
+      case COMMAND.CFGI_CD:
+        caches.contexts.invalidate(sid, ONE_STREAM, w0 >>> SSID_SHIFT);
+        return features.stage1;
+      case COMMAND.CFGI_CD_ALL:
+        caches.contexts.invalidate(sid, ONE_STREAM);
+        return features.stage1;
+      default:
+        return false;
+    }
+  }
+
+  /** TLBI_*. @returns false for an illegal command, or one of an absent feature */
+  #translations(opcode: number): boolean {
+    const { caches, features } = this.#on;
+    const w1 = this.#words[1] as number;
+    const vmid = features.stage2 ? w1 & 0xffff : 0;
+    const asid = w1 >>> 16;
+    const { tlb } = caches;
+    switch (opcode) {
+      case COMMAND.TLBI_NH_ALL:
+        if (features.stage1) tlb.invalidateTag(vmid, ANY_TAG, FIRST_STAGE_KINDS);
+        return features.stage1;
+      case COMMAND.TLBI_NH_ASID:
+        if (features.stage1) tlb.invalidateTag(vmid, asid, FIRST_STAGE_KINDS);
+        return features.stage1;
+      case COMMAND.TLBI_NH_VA:
+        return features.stage1 && this.#invalidateRange(vmid, asid, FIRST_STAGE_KINDS);
+      case COMMAND.TLBI_NH_VAA:
+        return features.stage1 && this.#invalidateRange(vmid, ANY_TAG, FIRST_STAGE_KINDS);
+      case COMMAND.TLBI_S12_VMALL:
+        if (features.stage2) tlb.invalidateTag(vmid, ANY_TAG, ALL_KINDS);
+        return features.stage2;
+      case COMMAND.TLBI_S2_IPA:
+        return features.stage2 && this.#invalidateRange(vmid, ANY_TAG, STAGE2_ONLY);
+      case COMMAND.TLBI_NSNH_ALL:
+        tlb.invalidateAll();
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** Entries of an ASID (global ones too) that overlap the page or range of a command. */
+  #invalidateRange(vmid: number, asid: number, kinds: number): boolean {
+    const [w0 = 0, , w2 = 0, w3 = 0] = this.#words;
+    const pages = this.#on.features.rangeInvalidation ? rangePages(w0, w2) : 1;
+    if (pages === undefined) return false;
+    const pfn = (w3 >>> 0) * LOW_PFN_BITS + (w2 >>> 12);
+    const { tlb } = this.#on.caches;
+    tlb.invalidatePages(vmid, asid, pfn, pages, kinds);
+    if (asid !== ANY_TAG) tlb.invalidatePages(vmid, GLOBAL_TAG, pfn, pages, kinds);
+    return true;
+  }
+}
+
+/** Tag of entries that are for every ASID. */
+export const GLOBAL_TAG = -1;
+
+/** Streams that agree in these bits form the aligned block of 2^(range + 1). */
+const streamMask = (range: number): number =>
+  range === RANGE_ALL ? EVERY_STREAM : -(2 ** (range + 1)) | 0;
+
+/**
+ * 4 KiB pages of a TLBI by address.
+ *
+ * @returns undefined for a range of granule TG without any size
+ * @spec SMMUv3 4.4.1.1
+ */
+const rangePages = (w0: number, w2: number): number | undefined => {
+  const granuleLg2 = granuleOfRange((w2 & TG.mask) >>> TG.shift);
+  if (granuleLg2 === undefined) return 1;
+  const num = (w0 & NUM.mask) >>> NUM.shift;
+  const scale = ((w0 & SCALE.mask) >>> SCALE.shift) & 31;
+  if (num === 0 && scale === 0 && (w2 & TTL.mask) === 0) return undefined;
+  return (num + 1) * 2 ** (scale + granuleLg2 - 12);
+};

@@ -1,0 +1,97 @@
+/**
+ * The shape of VMSAv8-64 tables: granules, levels, indices, sizes. Frames are 4 KiB.
+ *
+ * @spec SMMUv3 3.4; Arm ARM D8.2
+ */
+
+const FRAME_LG2 = 12;
+const LAST_LEVEL = 3;
+const MAX_LG2 = 64;
+
+/** 2^n for n from 0 to 64, by lookup. */
+const POWER = Float64Array.from({ length: MAX_LG2 + 1 }, (_, n) => 2 ** n);
+
+/** lg2 of the bytes that one entry of a level covers. */
+export const entryLg2 = (granuleLg2: number, level: number): number =>
+  granuleLg2 + (LAST_LEVEL - level) * (granuleLg2 - 3);
+
+/**
+ * Index into the table of a level; the start level takes all bits that are left. @hot
+ *
+ * @param pfn 4 KiB frame of the input
+ */
+export const tableIndex = (
+  pfn: number,
+  granuleLg2: number,
+  level: number,
+  isStart: boolean,
+): number => {
+  const index = Math.floor(pfn / (POWER[entryLg2(granuleLg2, level) - FRAME_LG2] as number));
+  return isStart ? index : index % (POWER[granuleLg2 - 3] as number);
+};
+
+/** Whether a block may stand at a level. 64K blocks of level 1 need 52-bit addresses. */
+export const isBlockLevel = (granuleLg2: number, level: number, wide: boolean): boolean => {
+  if (granuleLg2 === 12) return level === 1 || level === 2;
+  if (granuleLg2 === 14) return level === 2;
+  return level === 2 || (level === 1 && wide);
+};
+
+/** Start level of a stage-1 table for inputs of `inputBits`. */
+export const stage1StartLevel = (granuleLg2: number, inputBits: number): number =>
+  LAST_LEVEL + 1 - Math.ceil((inputBits - granuleLg2) / (granuleLg2 - 3));
+
+/** Bytes of the start table (stage 2: of all concatenated ones). */
+export const startTableBytes = (granuleLg2: number, level: number, inputBits: number): number =>
+  8 * 2 ** Math.max(inputBits - entryLg2(granuleLg2, level), 0);
+
+/** Start levels by S2SL0, by granule; undefined = reserved. */
+const STAGE2_START: Readonly<Record<number, readonly (number | undefined)[]>> = {
+  12: [2, 1, 0, undefined],
+  14: [3, 2, 1, undefined],
+  16: [3, 2, 1, undefined],
+};
+
+/**
+ * Start level of a stage-2 table.
+ *
+ * @returns undefined when SL0 is reserved or does not fit the IPA size
+ */
+export const stage2StartLevel = (
+  granuleLg2: number,
+  sl0: number,
+  inputBits: number,
+): number | undefined => {
+  const level = STAGE2_START[granuleLg2]?.[sl0];
+  if (level === undefined) return undefined;
+  const covered = entryLg2(granuleLg2, level);
+  // One level resolves at least one bit, at most its own and four by concatenation.
+  const fits = inputBits > covered && inputBits <= covered + granuleLg2 - 3 + 4;
+  return fits ? level : undefined;
+};
+
+/** Granule shift of the code that TG0 and S2TG use. */
+export const granuleOfTg0 = (code: number): number | undefined => [12, 16, 14][code];
+/** Granule shift of the code that TG1 uses. */
+export const granuleOfTg1 = (code: number): number | undefined => [undefined, 14, 12, 16][code];
+/** Granule shift of the code that range invalidations use. */
+export const granuleOfRange = (code: number): number | undefined => [undefined, 12, 14, 16][code];
+
+/**
+ * Output or next-table address of a descriptor, byte address. @hot
+ *
+ * @param sizeLg2 bits below this are no part of it
+ * @param wide the 64K granule keeps bits 51:48 in 15:12
+ */
+export const descriptorAddress = (
+  lo: number,
+  hi: number,
+  granuleLg2: number,
+  sizeLg2: number,
+  wide: boolean,
+): number => {
+  let high = hi & 0xffff;
+  if (wide && granuleLg2 === 16) high |= ((lo >>> 12) & 0xf) << 16;
+  if (sizeLg2 >= 32) return (high & -(2 ** (sizeLg2 - 32))) * 2 ** 32;
+  return high * 2 ** 32 + ((lo & -(2 ** sizeLg2)) >>> 0);
+};

@@ -1,0 +1,282 @@
+/**
+ * One SMMUv3 as a device: registers in, memory and messages out. It knows nothing of who programs
+ * it.
+ *
+ * @spec SMMUv3 6.3 (registers and the side effects of writing them)
+ */
+import { decode, type Register } from '@iommukit/bits';
+import { COMMAND_BYTES } from '../spec/commands.ts';
+import { EVENT_BYTES } from '../spec/events.ts';
+import * as spec from '../spec/registers.ts';
+import { type CacheOptions, Caches } from './caches.ts';
+import { type Features, resolveFeatures, type SmmuCapabilities } from './capabilities.ts';
+import { CommandQueue } from './command-queue.ts';
+import { EventQueue } from './event-queue.ts';
+import { createFault } from './faults.ts';
+import { GlobalErrors } from './global-errors.ts';
+import { type HardwareMemory, joinAddress, writeDwords } from './memory.ts';
+import { Queue } from './queue.ts';
+import { RegisterBank } from './register-bank.ts';
+import { Stage1Walker } from './stage1-walker.ts';
+import { Stage2Walker } from './stage2-walker.ts';
+import { StreamTable } from './stream-table.ts';
+import { Translator } from './translate.ts';
+import { UnitState } from './unit-state.ts';
+
+/** What a unit is built on. */
+export interface SmmuHardwareOptions {
+  readonly memory: HardwareMemory;
+  readonly capabilities?: SmmuCapabilities;
+  readonly caches?: CacheOptions;
+  /** Called for every message that the unit writes; default: it goes to memory. */
+  readonly raiseMessage?: (address: number, data: number) => void;
+}
+
+/** The hardware half: two register pages and a translation agent. */
+export class SmmuHardware {
+  readonly features: Features;
+  readonly caches: Caches;
+  readonly #bank = new RegisterBank(REGISTERS);
+  readonly #state = new UnitState();
+  readonly #translator: Translator;
+  readonly #events: EventQueue;
+  readonly #commands: CommandQueue;
+  readonly #raiseMessage: (address: number, data: number) => void;
+
+  /** @throws {RangeError} for features that are not modelled, or impossible cache sizes */
+  constructor(options: SmmuHardwareOptions) {
+    const { memory } = options;
+    this.features = resolveFeatures(options.capabilities);
+    this.caches = new Caches(options.caches);
+    this.#raiseMessage =
+      options.raiseMessage ?? ((address, data) => void writeDwords(memory, address, [data]));
+    const errors = new GlobalErrors(this.#bank, () =>
+      this.#interrupt(spec.IRQ_CTRL.fields.GERROR_IRQEN.mask, spec.GERROR_IRQ),
+    );
+    this.#events = this.#createEventQueue(memory, errors);
+    this.#commands = this.#createCommandQueue(memory, errors);
+    this.#translator = this.#createTranslator(memory);
+    this.reset();
+  }
+
+  #createEventQueue(memory: HardwareMemory, errors: GlobalErrors): EventQueue {
+    const bank = this.#bank;
+    const prod = bank.words(spec.EVENTQ_PROD);
+    const cons = bank.words(spec.EVENTQ_CONS);
+    const { eventQueueLg2 } = this.features;
+    const queue = new Queue(bank, spec.EVENTQ_BASE, prod, cons, EVENT_BYTES, eventQueueLg2);
+    return new EventQueue(memory, queue, errors, prod, cons, () =>
+      this.#interrupt(spec.IRQ_CTRL.fields.EVENTQ_IRQEN.mask, spec.EVENTQ_IRQ),
+    );
+  }
+
+  #createCommandQueue(memory: HardwareMemory, errors: GlobalErrors): CommandQueue {
+    const bank = this.#bank;
+    const prod = bank.words(spec.CMDQ_PROD);
+    const cons = bank.words(spec.CMDQ_CONS);
+    const { features, caches } = this;
+    const lg2 = features.commandQueueLg2;
+    const queue = new Queue(bank, spec.CMDQ_BASE, prod, cons, COMMAND_BYTES, lg2);
+    const raiseMessage = this.#raiseMessage;
+    return new CommandQueue(queue, { memory, features, caches, errors, cons, raiseMessage });
+  }
+
+  #createTranslator(memory: HardwareMemory): Translator {
+    const { features, caches } = this;
+    const state = this.#state;
+    const fault = createFault();
+    const stage2 = new Stage2Walker(memory, fault);
+    const stage1 = new Stage1Walker(memory, fault, stage2);
+    const table = new StreamTable(memory, state, features, fault, stage2);
+    const events = this.#events;
+    return new Translator({ state, features, caches, table, stage1, stage2, events, fault });
+  }
+
+  /** Power-on state: registers at their reset values, caches empty, translation off. */
+  reset(): void {
+    this.#bank.reset();
+    for (const [offset, value] of this.features.registers) {
+      const register = this.#bank.at(offset);
+      if (register !== undefined) this.#bank.words(register)[0] = value;
+    }
+    this.#events.queue.reload();
+    this.#commands.queue.reload();
+    this.#enablesChanged();
+    this.#reloadState();
+    this.caches.invalidateAll();
+  }
+
+  /**
+   * Translate one page of an untranslated request. @hot
+   *
+   * @param sid StreamID: the requester id
+   * @param pasid SubstreamID, 20 bits, or -1
+   * @param iovaPfn 4 KiB frame of the address
+   * @param access sum of the bus's access bits
+   * @param offset byte offset in the page; only the event record needs it
+   * @returns 4 KiB frame, or negative when aborted
+   */
+  translatePage(sid: number, pasid: number, iovaPfn: number, access: number, offset = 0): number {
+    return this.#translator.translate(sid, pasid, iovaPfn, access, offset);
+  }
+
+  /** Read a dword of the register pages; 0 where there is no register. */
+  read32(offset: number): number {
+    return this.#bank.read(offset);
+  }
+
+  /** Write a dword. A register that is guarded at the moment keeps its value. */
+  write32(offset: number, value: number): void {
+    const register = this.#bank.at(offset);
+    if (register === undefined || this.#isGuarded(register)) return;
+    if (register === spec.GBPA && (value & spec.GBPA.fields.UPDATE.mask) === 0) return;
+    this.#bank.write(offset, value);
+    this.#afterWrite(register);
+  }
+
+  /** Write an aligned qword: of a 64-bit register in one access, else two dwords. */
+  write64(offset: number, lo: number, hi: number): void {
+    const register = this.#bank.at(offset);
+    if (register === undefined || register.words === 1) {
+      this.write32(offset, lo);
+      this.write32(offset + 4, hi);
+      return;
+    }
+    if (this.#isGuarded(register)) return;
+    this.#bank.write(offset, lo);
+    this.#bank.write(offset + 4, hi);
+    this.#afterWrite(register);
+  }
+
+  /** Registers that must not change while what they describe is in use. */
+  #isGuarded(register: Register): boolean {
+    const cr0 = this.#bank.words(spec.CR0)[0] as number;
+    const irq = this.#bank.words(spec.IRQ_CTRL)[0] as number;
+    const { SMMUEN, CMDQEN, EVENTQEN } = spec.CR0.fields;
+    const { GERROR_IRQEN, EVENTQ_IRQEN } = spec.IRQ_CTRL.fields;
+    switch (register) {
+      case spec.CR2:
+      case spec.STRTAB_BASE:
+      case spec.STRTAB_BASE_CFG:
+        return (cr0 & SMMUEN.mask) !== 0;
+      case spec.CMDQ_BASE:
+      case spec.CMDQ_CONS:
+        return (cr0 & CMDQEN.mask) !== 0;
+      case spec.EVENTQ_BASE:
+      case spec.EVENTQ_PROD:
+        return (cr0 & EVENTQEN.mask) !== 0;
+      case spec.GERROR_IRQ.CFG0:
+      case spec.GERROR_IRQ.CFG1:
+      case spec.GERROR_IRQ.CFG2:
+        return (irq & GERROR_IRQEN.mask) !== 0;
+      case spec.EVENTQ_IRQ.CFG0:
+      case spec.EVENTQ_IRQ.CFG1:
+      case spec.EVENTQ_IRQ.CFG2:
+        return (irq & EVENTQ_IRQEN.mask) !== 0;
+      default:
+        return false;
+    }
+  }
+
+  #afterWrite(register: Register): void {
+    const bank = this.#bank;
+    switch (register) {
+      case spec.CR0:
+        this.#enablesChanged();
+        this.#reloadState();
+        this.#commands.process();
+        break;
+      case spec.IRQ_CTRL:
+        bank.words(spec.IRQ_CTRLACK)[0] = bank.words(spec.IRQ_CTRL)[0] as number;
+        break;
+      case spec.CMDQ_PROD:
+      case spec.GERRORN:
+        this.#commands.process();
+        break;
+      case spec.CMDQ_BASE:
+        this.#commands.queue.reload();
+        break;
+      case spec.EVENTQ_BASE:
+        this.#events.queue.reload();
+        break;
+      default:
+        this.#reloadState();
+    }
+  }
+
+  /** Every enable takes effect at once; those of absent features stay 0. */
+  #enablesChanged(): void {
+    const words = this.#bank.words(spec.CR0);
+    const { PRIQEN, ATSCHK, VMW } = spec.CR0.fields;
+    words[0] = (words[0] as number) & ~(PRIQEN.mask | ATSCHK.mask | VMW.mask);
+    this.#bank.words(spec.CR0ACK)[0] = words[0];
+    const cr0 = decode(spec.CR0, words);
+    this.#events.enabled = cr0.EVENTQEN === 1;
+    this.#commands.enabled = cr0.CMDQEN === 1;
+  }
+
+  #reloadState(): void {
+    const bank = this.#bank;
+    const state = this.#state;
+    state.enabled = decode(spec.CR0, bank.words(spec.CR0)).SMMUEN === 1;
+    state.recordInvalidStreams = decode(spec.CR2, bank.words(spec.CR2)).RECINVSID === 1;
+    const gbpa = bank.words(spec.GBPA);
+    gbpa[0] = (gbpa[0] as number) & ~spec.GBPA.fields.UPDATE.mask;
+    state.bypassAborts = decode(spec.GBPA, gbpa).ABORT === 1;
+    this.#reloadStreamTable();
+  }
+
+  #reloadStreamTable(): void {
+    const bank = this.#bank;
+    const state = this.#state;
+    const { features } = this;
+    const { ADDR } = decode(spec.STRTAB_BASE, bank.words(spec.STRTAB_BASE));
+    const config = decode(spec.STRTAB_BASE_CFG, bank.words(spec.STRTAB_BASE_CFG));
+    const sidBits = Math.min(config.LOG2SIZE, features.sidBits);
+    const { SPLIT, FMT, LOG2SIZE } = config;
+    state.streamCount = 2 ** sidBits;
+    state.streamTwoLevel = features.streamTwoLevel && FMT === spec.STRTAB_FMT.TWO_LEVEL;
+    state.streamSplit = SPLIT === 8 || SPLIT === 10 ? SPLIT : 6;
+    const tableLg2 = state.streamTwoLevel
+      ? Math.max(6, LOG2SIZE - state.streamSplit + 3)
+      : LOG2SIZE + 6;
+    state.streamTable = ADDR - (ADDR % 2 ** tableLg2);
+  }
+
+  #interrupt(enable: number, message: typeof spec.EVENTQ_IRQ): void {
+    const bank = this.#bank;
+    if (((bank.words(spec.IRQ_CTRL)[0] as number) & enable) === 0 || !this.features.msi) return;
+    const [lo = 0, hi = 0] = bank.words(message.CFG0);
+    const address = joinAddress(lo, hi);
+    if (address !== 0) this.#raiseMessage(address, bank.words(message.CFG1)[0] as number);
+  }
+}
+
+const REGISTERS: readonly Register[] = [
+  spec.IDR0,
+  spec.IDR1,
+  spec.IDR2,
+  spec.IDR3,
+  spec.IDR4,
+  spec.IDR5,
+  spec.AIDR,
+  spec.CR0,
+  spec.CR0ACK,
+  spec.CR1,
+  spec.CR2,
+  spec.GBPA,
+  spec.IRQ_CTRL,
+  spec.IRQ_CTRLACK,
+  spec.GERROR,
+  spec.GERRORN,
+  ...Object.values(spec.GERROR_IRQ),
+  spec.STRTAB_BASE,
+  spec.STRTAB_BASE_CFG,
+  spec.CMDQ_BASE,
+  spec.CMDQ_PROD,
+  spec.CMDQ_CONS,
+  spec.EVENTQ_BASE,
+  spec.EVENTQ_PROD,
+  spec.EVENTQ_CONS,
+  ...Object.values(spec.EVENTQ_IRQ),
+];

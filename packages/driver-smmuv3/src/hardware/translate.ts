@@ -1,0 +1,225 @@
+/**
+ * Untranslated requests, in the order of the specification's steps.
+ *
+ * @spec SMMUv3 3.4, 3.12, 7.3.1 (priority of faults)
+ */
+import { ENTRY_KIND } from '@iommukit/pgtable-fast';
+import { EVENT, EVENT_CLASS } from '../spec/events.ts';
+import { S1_DSS, STE_CONFIG } from '../spec/stream-table-entry.ts';
+import { type Caches, NO_INDEX } from './caches.ts';
+import type { Features } from './capabilities.ts';
+import { GLOBAL_TAG } from './command-queue.ts';
+import type { Stage1Config, Stage2Config, StreamConfig } from './configuration.ts';
+import type { EventQueue, FaultingRequest } from './event-queue.ts';
+import { type Fault, setFault } from './faults.ts';
+import { canonicalFrame, PRIVILEGED_SHIFT, type Stage1Walker } from './stage1-walker.ts';
+import { RIGHT, type Stage2Walker } from './stage2-walker.ts';
+import type { StreamTable } from './stream-table.ts';
+import type { UnitState } from './unit-state.ts';
+
+/** What the agent returns for an aborted request. */
+export const BLOCKED = -1;
+
+/** Bits of a request's `access`, as on the bus. */
+const ACCESS = { READ: 1, WRITE: 2, EXEC: 4, PRIV: 8, ATOMIC: 16 } as const;
+
+/** Tag bits that keep entries of different kinds of stream with one VMID apart. */
+const CONFIG_SHIFT = 16;
+const ASET_SHIFT = 19;
+
+const EVERY_RIGHT = RIGHT.READ | RIGHT.WRITE | RIGHT.EXEC;
+/** CD index of requests that stage 1 does not translate. */
+const STAGE1_BYPASS = -2;
+const REFUSED = -3;
+
+type Mutable<T> = { -readonly [N in keyof T]: T[N] };
+
+/** Parts that a translator works with. */
+export interface TranslatorParts {
+  readonly state: UnitState;
+  readonly features: Features;
+  readonly caches: Caches;
+  readonly table: StreamTable;
+  readonly stage1: Stage1Walker;
+  readonly stage2: Stage2Walker;
+  readonly events: EventQueue;
+  readonly fault: Fault;
+}
+
+/** Translates requests of one unit. */
+export class Translator {
+  readonly #with: TranslatorParts;
+  readonly #outputFrames: number;
+  readonly #request: Mutable<FaultingRequest> = {
+    sid: 0,
+    ssid: -1,
+    pfn: 0,
+    offset: 0,
+    write: false,
+    privileged: false,
+    instruction: false,
+  };
+
+  constructor(parts: TranslatorParts) {
+    this.#with = parts;
+    this.#outputFrames = 2 ** (parts.features.oaBits - 12);
+  }
+
+  /**
+   * Translate one page. @hot
+   *
+   * @param ssid SubstreamID (PASID), or -1
+   * @param pfn 4 KiB frame of the address
+   * @param access sum of the bus's access bits
+   * @param offset byte offset in the page, for the event
+   * @returns 4 KiB frame, or {@link BLOCKED}
+   */
+  translate(sid: number, ssid: number, pfn: number, access: number, offset: number): number {
+    const { state, caches } = this.#with;
+    if (!state.enabled) {
+      return state.bypassAborts || pfn >= this.#outputFrames ? BLOCKED : pfn;
+    }
+    const request = this.#request;
+    request.sid = sid;
+    request.ssid = ssid;
+    request.pfn = pfn;
+    request.offset = offset;
+    request.write = (access & (ACCESS.WRITE | ACCESS.ATOMIC)) !== 0;
+    request.privileged = (access & ACCESS.PRIV) !== 0;
+    request.instruction = (access & ACCESS.EXEC) !== 0 && !request.write;
+    const stream = caches.streams.get(sid, NO_INDEX) ?? this.#fetchStream(sid);
+    if (stream === undefined) return this.#aborted();
+    if (stream.bad) return this.#aborts(EVENT.C_BAD_STE);
+    if (stream.config < STE_CONFIG.BYPASS) return BLOCKED;
+    const index = this.#contextIndex(stream, ssid);
+    if (index === REFUSED) return this.#aborted();
+    const need = rightsNeeded(access);
+    if (index === STAGE1_BYPASS) return this.#withoutStage1(stream, need);
+    return this.#withStage1(stream, index, need);
+  }
+
+  /** Which CD a request uses; the fault is set when it may not have one. */
+  #contextIndex(stream: StreamConfig, ssid: number): number {
+    const { config, cdMax, defaultSubstream } = stream;
+    const usesStage1 = config === STE_CONFIG.S1 || config === STE_CONFIG.NESTED;
+    if (ssid >= 0) {
+      if (!usesStage1 || cdMax === 0 || ssid >= 2 ** cdMax)
+        return this.#refuse(EVENT.C_BAD_SUBSTREAMID);
+      const reserved = ssid === 0 && defaultSubstream === S1_DSS.SSID0;
+      return reserved ? this.#refuse(EVENT.F_STREAM_DISABLED) : ssid;
+    }
+    if (!usesStage1) return STAGE1_BYPASS;
+    if (cdMax === 0 || defaultSubstream === S1_DSS.SSID0) return 0;
+    if (defaultSubstream === S1_DSS.BYPASS) return STAGE1_BYPASS;
+    return this.#refuse(EVENT.F_STREAM_DISABLED);
+  }
+
+  #refuse(code: number): number {
+    setFault(this.#with.fault, code, false, 0, 0, true);
+    return REFUSED;
+  }
+
+  /** Bypass, or stage 2 alone. */
+  #withoutStage1(stream: StreamConfig, need: number): number {
+    const { pfn } = this.#request;
+    if (pfn >= this.#outputFrames) {
+      setFault(this.#with.fault, EVENT.F_ADDR_SIZE, false, EVENT_CLASS.IN, 0, true);
+      return this.#aborted();
+    }
+    if (stream.stage2 === undefined) return pfn;
+    const { tlb } = this.#with.caches;
+    const source = stream.vmid | (STE_CONFIG.S2 << CONFIG_SHIFT);
+    const hit = tlb.lookup(source, GLOBAL_TAG, pfn, need);
+    if (hit >= 0) return hit;
+    const { stage2 } = this.#with;
+    if (stage2.walk(stream.stage2, pfn, need, EVENT_CLASS.IN)) return this.#aborted();
+    tlb.insert(
+      source,
+      GLOBAL_TAG,
+      pfn,
+      stage2.pfn,
+      stage2.sizeLg2,
+      stage2.rights,
+      true,
+      ENTRY_KIND.SECOND_STAGE,
+      stream.vmid,
+      GLOBAL_TAG,
+    );
+    return stage2.pfn;
+  }
+
+  /** Stage 1, and stage 2 behind it when the stream has one. */
+  #withStage1(stream: StreamConfig, index: number, need: number): number {
+    const { caches } = this.#with;
+    const request = this.#request;
+    const context =
+      caches.contexts.get(request.sid, index) ?? this.#fetchContext(stream, request.sid, index);
+    if (context === undefined) return this.#aborted();
+    if (context.bad) return this.#aborts(EVENT.C_BAD_CD);
+    const pfn = canonicalFrame(context, request.pfn);
+    const source = stream.vmid | (stream.config << CONFIG_SHIFT) | (context.aset << ASET_SHIFT);
+    const placed = request.privileged ? need << PRIVILEGED_SHIFT : need;
+    const hit = caches.tlb.lookup(source, context.asid, pfn, placed);
+    if (hit >= 0) return hit;
+    if (this.#with.stage1.walk(context, pfn, placed, stream.stage2)) return this.#aborted();
+    return this.#finish(stream.stage2, context, source, pfn, need, stream.vmid);
+  }
+
+  /** Stage 2 of the result, and the TLB entry for both. */
+  #finish(
+    nested: Stage2Config | undefined,
+    context: Stage1Config,
+    source: number,
+    pfn: number,
+    need: number,
+    vmid: number,
+  ): number {
+    const { stage1, stage2, caches } = this.#with;
+    let result = stage1.pfn;
+    let { rights, sizeLg2 } = stage1;
+    if (nested !== undefined) {
+      if (stage2.walk(nested, stage1.pfn, need, EVENT_CLASS.IN)) return this.#aborted();
+      result = stage2.pfn;
+      rights &= stage2.rights | (stage2.rights << PRIVILEGED_SHIFT);
+      sizeLg2 = Math.min(sizeLg2, stage2.sizeLg2);
+    }
+    const { asid } = context;
+    const tag = stage1.global && caches.knowsGlobalPages ? GLOBAL_TAG : asid;
+    const kind = nested === undefined ? ENTRY_KIND.FIRST_STAGE : ENTRY_KIND.NESTED;
+    caches.tlb.insert(source, asid, pfn, result, sizeLg2, rights, true, kind, vmid, tag);
+    return result;
+  }
+
+  #fetchStream(sid: number): StreamConfig | undefined {
+    const stream = this.#with.table.fetchStream(sid);
+    if (stream !== undefined) this.#with.caches.streams.set(sid, NO_INDEX, stream);
+    return stream;
+  }
+
+  #fetchContext(stream: StreamConfig, sid: number, index: number): Stage1Config | undefined {
+    const context = this.#with.table.fetchContext(stream, index);
+    if (context !== undefined) this.#with.caches.contexts.set(sid, index, context);
+    return context;
+  }
+
+  /** Abort for a reason that is always recorded. */
+  #aborts(code: number): number {
+    setFault(this.#with.fault, code, false, 0, 0, true);
+    return this.#aborted();
+  }
+
+  /** Abort for the reason that the fault names. */
+  #aborted(): number {
+    const { fault, events } = this.#with;
+    if (fault.recorded) events.record(this.#request, fault);
+    return BLOCKED;
+  }
+}
+
+/** An atomic reads and writes; execute counts for reads only; a request for nothing reads. */
+const rightsNeeded = (access: number): number => {
+  if ((access & ACCESS.ATOMIC) !== 0) return RIGHT.READ | RIGHT.WRITE;
+  if ((access & ACCESS.WRITE) !== 0) return access & (RIGHT.READ | RIGHT.WRITE);
+  const need = access & EVERY_RIGHT;
+  return need === 0 ? RIGHT.READ : need;
+};

@@ -1,0 +1,19 @@
+/**
+ * What the registers mean at the moment, as plain fields that every part of the hardware reads.
+ * Only the register file writes them.
+ */
+export class UnitState {
+  /** CR0.SMMUEN. */
+  enabled = false;
+  /** CR2.RECINVSID. */
+  recordInvalidStreams = false;
+  /** GBPA.ABORT. */
+  bypassAborts = false;
+  /** Byte address of the stream table, aligned as its shape asks. */
+  streamTable = 0;
+  /** StreamIDs below this are in the table. */
+  streamCount = 0;
+  streamTwoLevel = false;
+  /** StreamID bits of the second level. */
+  streamSplit = 6;
+}

@@ -1,0 +1,7 @@
+/** What the SMMUv3 specification prints: registers, tables, descriptors, commands, events. */
+export * from './commands.ts';
+export * from './context-descriptor.ts';
+export * from './events.ts';
+export * from './registers.ts';
+export * from './stream-table-entry.ts';
+export * from './translation-descriptor.ts';
