@@ -1,0 +1,67 @@
+/**
+ * Replays recorded sequences: `node golden.mjs DIR_OR_FILE...` (after a build).
+ *
+ * Files: `.json` (one sequence), `.jsonl` (one per line), both also with `.gz`. Other JSON files are
+ * passed over. The last line is `N sequences, N steps, N different`; exit code 1 when some differ.
+ */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
+
+const SHOWN = 20;
+const READABLE = /\.jsonl?(\.gz)?$/;
+
+const filesBelow = (path) =>
+  statSync(path).isDirectory()
+    ? readdirSync(path)
+        .sort()
+        .flatMap((name) => filesBelow(join(path, name)))
+    : READABLE.test(path)
+      ? [path]
+      : [];
+
+const sequencesIn = (file) => {
+  const bytes = readFileSync(file);
+  const text = (file.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString();
+  const texts = /\.jsonl/.test(file) ? text.trim().split('\n') : [text];
+  return texts.map((one) => JSON.parse(one)).filter((json) => Array.isArray(json?.steps));
+};
+
+const show = (file, { step, call, expected, got }) =>
+  `${file} step ${step}: ${call}\n  expected ${expected}\n  got      ${got}`;
+
+/**
+ * @param {readonly string[]} paths files and folders
+ * @param {(json: unknown) => readonly object[]} replaySequence
+ * @param {(line: string) => void} print
+ * @returns {number} exit code
+ */
+export const replayAll = (paths, replaySequence, print = console.log) => {
+  let sequences = 0;
+  let steps = 0;
+  let different = 0;
+  for (const file of paths.flatMap(filesBelow)) {
+    for (const json of sequencesIn(file)) {
+      sequences++;
+      steps += json.steps.length;
+      for (const difference of replaySequence(json)) {
+        if (different++ < SHOWN) print(show(`${file} (${json.name})`, difference));
+      }
+    }
+  }
+  if (different > SHOWN) print(`... and ${different - SHOWN} more`);
+  print(`${sequences} sequences, ${steps} steps, ${different} different`);
+  return different > 0 || sequences === 0 ? 1 : 0;
+};
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const paths = process.argv.slice(2);
+  if (paths.length === 0) {
+    console.error('usage: golden DIR_OR_FILE... (recordings as .json or .jsonl, also .gz)');
+    process.exitCode = 2;
+  } else {
+    const { replaySequence } = await import('@iommukit/driver-testkit');
+    process.exitCode = replayAll(paths, replaySequence);
+  }
+}
