@@ -78,8 +78,10 @@ export class ContextWalker {
   /** Byte address of the second-stage table or of the PASID directory. */
   pointer = 0;
   trace: TraceSink | undefined;
-  /** Read and write the cache; off while a request is explained without it. */
-  cached = true;
+  /** Answer from the cache. */
+  readCache = true;
+  /** Keep what was read in the cache. */
+  fillCache = true;
 
   readonly #memory: HardwareMemory;
   readonly #features: Features;
@@ -118,7 +120,7 @@ export class ContextWalker {
    */
   find(rid: number, rootTable: number, scalable: boolean): number {
     const cache = this.#cache;
-    const place = this.cached ? cache.find(rid) : -1;
+    const place = this.readCache ? cache.find(rid) : -1;
     const mode = scalable ? CONTEXT.SCALABLE : 0;
     if (place >= 0) {
       const info = cache.info[place] as number;
@@ -131,7 +133,7 @@ export class ContextWalker {
         return info >>> CONTEXT.REASON_SHIFT;
       }
     }
-    if (this.cached) this.trace?.cache('context cache', false, `requester ${rid.toString(16)}h`);
+    if (this.readCache) this.trace?.cache('context cache', false, `requester ${rid.toString(16)}h`);
     this.info = 0;
     this.did = 0;
     this.ridPasid = 0;
@@ -139,7 +141,7 @@ export class ContextWalker {
     const reason = scalable ? this.#readScalable(rid, rootTable) : this.#readLegacy(rid, rootTable);
     if (reason === 0) this.info |= CONTEXT.VALID | mode;
     else if (!this.#features.cachingMode) return reason;
-    if (this.cached) this.#keep(rid, mode, reason);
+    if (this.fillCache) this.#keep(rid, mode, reason);
     return reason;
   }
 

@@ -11,6 +11,12 @@ export {
   type VtdCapabilityFields,
   type VtdCapabilityRegisters,
 } from './capabilities.ts';
+export {
+  type ExplainRequest,
+  type ExplainStep,
+  type Explanation,
+  formatExplanation,
+} from './explain.ts';
 export type { FaultDetails } from './fault-recording.ts';
 export {
   createVtdHardware,
@@ -22,4 +28,5 @@ export {
 } from './iommu.ts';
 export type { HardwareMemory, HardwareRegion } from './memory.ts';
 export { BLOCKED_SILENTLY } from './requests.ts';
+export type { Sanitizer, SanitizerFinding, StructureChange } from './sanitizer.ts';
 export { type PasidAllocator, VIRTUAL_COMMAND, VIRTUAL_COMMAND_STATUS } from './virtual-command.ts';

@@ -3,6 +3,7 @@
  *
  * @spec VT-d 6.5.1 (registers), 6.5.2 (descriptors)
  */
+import { hex } from '@iommukit/bits';
 import type { BusPort } from '@iommukit/core';
 import {
   CC_INV_DSC,
@@ -20,6 +21,7 @@ import {
 import { TTM } from '../spec/registers.ts';
 import type { Caches } from './caches.ts';
 import type { Features } from './capabilities.ts';
+import type { LoggedCommand, Sanitizer } from './sanitizer.ts';
 
 /** 4 KiB frame of the address in a descriptor's third and fourth dword. */
 function frameOf(lo: number, hi: number): number {
@@ -42,6 +44,22 @@ export function deviceTlbSizeLg2(s: boolean, lo: number, hi: number): number {
   return WHOLE_SPACE_LG2;
 }
 
+/** A descriptor for the sanitizer's log: what it says, and whose domain it is about (-1 = all). */
+function describeDescriptor(words: Int32Array, type: number, ttm: number): LoggedCommand {
+  const name =
+    Object.entries(T)
+      .find(([, code]) => code === type)?.[0]
+      ?.toLowerCase() ?? '';
+  const granularity = ((words[0] as number) >>> 4) & 3;
+  const did = (words[0] as number) >>> 16;
+  const everyDomain =
+    (type === T.PC_INV && granularity === PC_GRANULARITY.GLOBAL) ||
+    (type !== T.PC_INV && granularity === GRANULARITY.GLOBAL) ||
+    (type === T.CC_INV && ttm !== TTM.LEGACY);
+  const text = `${name} ${[...words.subarray(0, 4)].map((word) => hex(word >>> 0)).join(' ')}`;
+  return { text, did: everyDomain ? -1 : did };
+}
+
 const IOTLB = IOTLB_INV_DSC.fields;
 const CC = CC_INV_DSC.fields;
 
@@ -53,6 +71,8 @@ export class InvalidationCommands {
   removed = 0;
   /** Page group responses sent. */
   responses = 0;
+  /** Told of every command. */
+  watcher: Sanitizer | undefined;
 
   readonly #caches: Caches;
   readonly #features: Features;
@@ -75,6 +95,21 @@ export class InvalidationCommands {
    * @returns false when a field holds an undefined value
    */
   execute(words: Int32Array, type: number, ttm: number): boolean {
+    if (this.watcher === undefined || type === T.PAGE_GRP_RESP) return this.#run(words, type, ttm);
+    return this.watched(describeDescriptor(words, type, ttm), () => this.#run(words, type, ttm));
+  }
+
+  /** Run a command with the sanitizer looking on. */
+  watched(command: LoggedCommand, run: () => boolean): boolean {
+    const { watcher } = this;
+    if (watcher === undefined) return run();
+    watcher.commandStarts();
+    const done = run();
+    watcher.commandDone(command);
+    return done;
+  }
+
+  #run(words: Int32Array, type: number, ttm: number): boolean {
     if (type === T.CC_INV) return this.#contextDescriptor(words, ttm);
     if (type === T.IOTLB_INV) return this.#iotlbDescriptor(words);
     if (type === T.P_IOTLB_INV) return this.#pasidIotlbDescriptor(words);

@@ -31,6 +31,7 @@ import { Caches, type CachesSnapshot } from './caches.ts';
 import { type Features, featuresOf, type VtdCapabilities } from './capabilities.ts';
 import { executeEnhancedCommand } from './enhanced-command.ts';
 import { EventUnit } from './event-unit.ts';
+import { Explainer, type ExplainRequest, type Explanation } from './explain.ts';
 import { type FaultDetails, FaultRecorder } from './fault-recording.ts';
 import { InvalidationCommands } from './invalidation-commands.ts';
 import { InvalidationQueue } from './invalidation-queue.ts';
@@ -41,6 +42,7 @@ import { ProtectedMemory } from './protected-memory.ts';
 import { RegisterFile } from './register-file.ts';
 import { RegisterInvalidation } from './register-invalidation.ts';
 import { RequestEngine } from './requests.ts';
+import { Sanitizer } from './sanitizer.ts';
 import { Translator } from './translate.ts';
 import { executeVirtualCommand, type PasidAllocator, PasidPool } from './virtual-command.ts';
 
@@ -60,6 +62,8 @@ export interface VtdHardwareOptions {
   readonly iotlbEntriesLg2?: number;
   /** Who answers virtual commands; default a pool of its own. */
   readonly pasidAllocator?: PasidAllocator;
+  /** Look for missing invalidations; costs a fresh walk per cache hit. Default off. */
+  readonly sanitize?: boolean;
   /** Where this model follows other implementations instead of the specification's letter. */
   readonly compatibility?: VtdCompatibility;
 }
@@ -116,7 +120,11 @@ export class VtdHardware implements TranslationAgent {
   /** The register file; tools only, software goes through {@link readReg32} and {@link writeReg32}. */
   readonly registers: RegisterFile;
   readonly caches: Caches;
+  /** Findings, when the unit was made with `sanitize`. */
+  readonly sanitizer: Sanitizer | undefined;
   readonly #translator: Translator;
+  readonly #explained: Translator;
+  readonly #explainer: Explainer;
   readonly #engine: RequestEngine;
   readonly #faults: FaultRecorder;
   readonly #queue: InvalidationQueue;
@@ -157,16 +165,23 @@ export class VtdHardware implements TranslationAgent {
     );
     this.#pageRequests = new PageRequestQueue(this.registers, memory, bus, this.#pageEvent);
     this.#pasids = options.pasidAllocator ?? new PasidPool(features.pasidBits);
-    this.#engine = new RequestEngine({
+    const dry = (readCaches: boolean) =>
+      new Translator(memory, features, this.caches, coherent).dry(readCaches);
+    if (options.sanitize)
+      this.sanitizer = new Sanitizer(memory, this.caches, this.#translator, dry(false));
+    this.#commands.watcher = this.sanitizer;
+    const parts = {
       translator: this.#translator,
       caches: this.caches,
       features,
       faults: this.#faults,
       pageRequests: this.#pageRequests,
       protectedMemory: this.#protectedMemory,
-      bus,
-      sanitizer: undefined,
-    });
+      sanitizer: this.sanitizer,
+    };
+    this.#engine = new RequestEngine(parts);
+    this.#explained = dry(true);
+    this.#explainer = new Explainer({ ...parts, translator: this.#explained });
     this.#effects = this.#effectsOf();
   }
 
@@ -200,6 +215,15 @@ export class VtdHardware implements TranslationAgent {
   /** Page request; the answer comes through the bus. */
   pageRequest(request: PageRequest): void {
     this.#engine.pageRequest(request);
+  }
+
+  /**
+   * Replay a request as a trace; nothing changes.
+   * @throws {RangeError} when the address has more than 64 bits
+   */
+  explain(request: ExplainRequest): Explanation {
+    this.#explained.follow(this.#translator);
+    return this.#explainer.explain(request, this.#engine.enabled);
   }
 
   /**
@@ -354,7 +378,7 @@ export class VtdHardware implements TranslationAgent {
     t.ttm = (lo >>> RTADDR.fields.TTM.shift) & 3;
     t.ssirwe = (lo & SSIRWE) !== 0;
     registers.change(GSTS.offset, RTPS.mask, 0);
-    if (this.features.esrtps) this.caches.invalidateAll();
+    if (this.features.esrtps) this.#invalidateAll('SRTP with ESRTPS');
   }
 
   #enableQueue(on: boolean): void {
@@ -372,8 +396,15 @@ export class VtdHardware implements TranslationAgent {
     if (was === on) return;
     registers.change(GSTS.offset, on ? TES.mask : 0, TES.mask);
     this.#engine.enabled = on;
-    if (!on && this.features.scalable) this.caches.invalidateAll();
+    if (!on && this.features.scalable) this.#invalidateAll('translation disabled');
     this.#engine.refresh();
+  }
+
+  #invalidateAll(text: string): void {
+    this.#commands.watched({ text, did: -1 }, () => {
+      this.caches.invalidateAll();
+      return true;
+    });
   }
 
   /** Cold reset: registers, latched state and caches as after power-on. */

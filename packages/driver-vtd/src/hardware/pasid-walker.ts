@@ -73,7 +73,10 @@ export class PasidWalker {
   ssRoot = 0;
   fsRoot = 0;
   trace: TraceSink | undefined;
-  cached = true;
+  /** Answer from the cache. */
+  readCache = true;
+  /** Keep what was read in the cache. */
+  fillCache = true;
 
   readonly #memory: HardwareMemory;
   readonly #features: Features;
@@ -99,7 +102,7 @@ export class PasidWalker {
    */
   find(rid: number, pasid: number, directory: number): number {
     const cache = this.#cache;
-    const place = this.cached ? cache.find(rid, pasid) : -1;
+    const place = this.readCache ? cache.find(rid, pasid) : -1;
     if (place >= 0 && cache.info[place] !== 0) {
       const info = cache.info[place] as number;
       this.info = info;
@@ -109,13 +112,13 @@ export class PasidWalker {
       this.trace?.cache('PASID cache', true, `PASID ${pasid.toString(16)}h`);
       return info >>> PASID_INFO.REASON_SHIFT;
     }
-    if (this.cached) this.trace?.cache('PASID cache', false, `PASID ${pasid.toString(16)}h`);
+    if (this.readCache) this.trace?.cache('PASID cache', false, `PASID ${pasid.toString(16)}h`);
     this.info = 0;
     this.did = 0;
     const reason = this.#read(pasid, directory);
     if (reason === 0) this.info |= PASID_INFO.VALID;
     else if (!this.#features.cachingMode) return reason;
-    if (this.cached) this.#keep(rid, pasid, reason);
+    if (this.fillCache) this.#keep(rid, pasid, reason);
     return reason;
   }
 

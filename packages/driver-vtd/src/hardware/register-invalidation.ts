@@ -70,6 +70,9 @@ export class RegisterInvalidation {
     const hi = this.#registers.get(ivaOffset + 4);
     const frame = hi * 0x10_0000 + (lo >>> 12);
     const pfn = frame % 2 ** (mgawBits - 12);
-    return this.#commands.iotlb(granularity, did, pfn, lo & (IVA.fields.AM.mask as number));
+    const addressMask = lo & IVA.fields.AM.mask;
+    return this.#commands.watched({ text: `IOTLB granularity ${granularity}`, did }, () =>
+      this.#commands.iotlb(granularity, did, pfn, addressMask),
+    );
   }
 }

@@ -3,13 +3,7 @@
  *
  * @spec VT-d 3.2, 4.2 (ATS), 7.1.3 (answers to faults), 7.4 (page requests)
  */
-import {
-  ACCESS,
-  ATS_STATUS,
-  type AtsCompletion,
-  type BusPort,
-  type PageRequest,
-} from '@iommukit/core';
+import { ACCESS, ATS_STATUS, type AtsCompletion, type PageRequest } from '@iommukit/core';
 import { CONTEXT_TT } from '../spec/context-entry.ts';
 import { FAULT_REASON, faultCondition } from '../spec/fault-reasons.ts';
 import { RESPONSE_CODE } from '../spec/invalidation-descriptors.ts';
@@ -24,6 +18,7 @@ import type { PageRequestQueue } from './page-request-queue.ts';
 import type { ProtectedMemory } from './protected-memory.ts';
 import type { Sanitizer } from './sanitizer.ts';
 import { RIGHT, SS_FAIL } from './second-stage-walker.ts';
+import type { TraceSink } from './trace.ts';
 import {
   ADDRESS_TYPE,
   INTERRUPT_RANGE,
@@ -55,11 +50,13 @@ export interface RequestParts {
   readonly translator: Translator;
   readonly caches: Caches;
   readonly features: Features;
-  readonly faults: FaultRecorder;
-  readonly pageRequests: PageRequestQueue;
+  readonly faults: Pick<FaultRecorder, 'record'>;
+  readonly pageRequests: Pick<PageRequestQueue, 'respond' | 'refuses' | 'push'>;
   readonly protectedMemory: ProtectedMemory;
-  readonly bus: BusPort;
-  readonly sanitizer: Sanitizer | undefined;
+  /** Checks every use of a cached translation. */
+  readonly sanitizer?: Sanitizer | undefined;
+  /** Change no cache: requests are only explained. */
+  readonly dry?: boolean;
 }
 
 /** What an IOTLB entry must offer for each combination of access bits. */
@@ -136,10 +133,13 @@ export class RequestEngine {
     this.#need = needTable(parts.features.zeroLengthRead);
   }
 
+  /** Set while requests are explained. */
+  trace: TraceSink | undefined;
+
   /** Registers changed: decide again whether the short path is enough. */
   refresh(): void {
-    this.#fast =
-      this.enabled && !this.#parts.protectedMemory.active && this.#parts.sanitizer === undefined;
+    const { protectedMemory, sanitizer, dry } = this.#parts;
+    this.#fast = this.enabled && !protectedMemory.active && sanitizer === undefined && !dry;
   }
 
   /**
@@ -181,12 +181,15 @@ export class RequestEngine {
   #slow(rid: number, pasid: number, pfn: number, access: number): number {
     const { protectedMemory, sanitizer } = this.#parts;
     if (!this.enabled) {
+      this.trace?.rule('GSTS.TES=0: the address passes unchanged');
       this.counters.bypassed++;
       return protectedMemory.blocks(pfn) ? BLOCKED_SILENTLY : pfn;
     }
+    sanitizer?.begin(rid, pasid);
     const frame = this.#lookup(rid, pasid, pfn, access);
-    sanitizer?.used(rid, pasid, pfn, access, frame);
-    return frame >= 0 && protectedMemory.blocks(frame) ? BLOCKED_SILENTLY : frame;
+    if (frame < 0 || !protectedMemory.blocks(frame)) return frame;
+    this.trace?.rule('protected memory: blocked, nothing recorded');
+    return BLOCKED_SILENTLY;
   }
 
   /** The long form of {@link translatePage}: same answer, without the short path. */
@@ -196,8 +199,11 @@ export class RequestEngine {
     const spread = spreadOf(rid, pasid);
     const need = this.#need[access & 127] as number;
     const hit = this.#find(source, spread, pfn);
-    if (hit !== undefined && (hit.meta & need) === need) {
+    const good = hit !== undefined && (hit.meta & need) === need;
+    this.trace?.cache('IOTLB', good, hit === undefined || good ? '' : 'an entry without the right');
+    if (good) {
       this.counters.hits++;
+      this.#parts.sanitizer?.used(rid, pasid, pfn, access, hit.target);
       return hit.target;
     }
     return this.#miss(rid, pasid, pfn, access, source, spread);
@@ -228,7 +234,10 @@ export class RequestEngine {
     source: number,
     spread: number,
   ): number {
-    if (pasid < 0 && inInterruptRange(pfn)) return this.#interruptRequest(rid, pfn, access);
+    if (pasid < 0 && inInterruptRange(pfn)) {
+      this.trace?.rule('FEEx_xxxxh without PASID: an interrupt request, never translated');
+      return this.#interruptRequest(rid, pfn, access);
+    }
     this.counters.misses++;
     const request = this.#request;
     request.rid = rid;
@@ -303,6 +312,7 @@ export class RequestEngine {
 
   /** Keep the translator's result; in pieces of 4 KiB where a large page meets FEEx_xxxxh. */
   #fill(source: number, spread: number, pfn: number, untagged: boolean): void {
+    if (this.#parts.dry) return;
     const t = this.#translator;
     let { sizeLg2 } = t;
     if (sizeLg2 > 12 && touchesInterruptRange(t.pfn, pfn, sizeLg2, untagged)) sizeLg2 = 12;
@@ -317,12 +327,13 @@ export class RequestEngine {
     const array = this.#caches.iotlb.arrayFor(sizeLg2);
     const page = (pfn - offset) / frames;
     array.insert(source, spread, page, t.pfn - offset, meta, t.did, t.pasidTag);
-    this.#parts.sanitizer?.filled(this.#request, t);
+    this.#parts.sanitizer?.filled(source, sizeLg2, page);
   }
 
   /** Caching mode: keep a second-stage fault too. */
   #fillFault(source: number, spread: number, pfn: number, reason: number): void {
     const t = this.#translator;
+    if (this.#parts.dry) return;
     if (t.ssFailure !== SS_FAIL.EMPTY && t.ssFailure !== SS_FAIL.RESERVED) return;
     const meta = (reason << TLB.REASON_SHIFT) | (t.pgtt << TLB.PGTT_SHIFT) | (t.fpd ? TLB.FPD : 0);
     this.#caches.iotlb.page4K.insert(source, spread, pfn, 0, meta, t.did, t.pasidTag);
@@ -353,6 +364,7 @@ export class RequestEngine {
     completion: AtsCompletion,
   ): void {
     this.counters.translationRequests++;
+    this.#parts.sanitizer?.begin(rid, pasid);
     clear(completion);
     if (!this.enabled) return;
     const noWrite = (access & WRITE) === 0;
@@ -463,7 +475,7 @@ export class RequestEngine {
     }
     const stop = request.last && !request.read && !request.write;
     if (pageRequests.refuses(request)) return;
-    if (!(stop && features.stopMarker)) this.#implicitInvalidation(request);
+    if (!this.#parts.dry && !(stop && features.stopMarker)) this.#implicitInvalidation(request);
     pageRequests.push(request);
   }
 

@@ -125,10 +125,24 @@ export class Translator {
     this.firstStage.trace = sink;
   }
 
-  /** Use the context and PASID caches. */
-  set cached(on: boolean) {
-    this.context.cached = on;
-    this.pasid.cached = on;
+  /**
+   * Make this a translator that changes nothing: no accessed/dirty updates, no cache fills.
+   * @param readCaches answer from the context and PASID caches
+   */
+  dry(readCaches: boolean): this {
+    this.commitUpdates = false;
+    for (const walker of [this.context, this.pasid]) {
+      walker.fillCache = false;
+      walker.readCache = readCaches;
+    }
+    return this;
+  }
+
+  /** Take over another translator's latched state. */
+  follow(other: Translator): void {
+    this.rootTable = other.rootTable;
+    this.ttm = other.ttm;
+    this.ssirwe = other.ssirwe;
   }
 
   /** Whether the latched table mode is one this unit has: 0, or a fault reason. */
