@@ -11,11 +11,18 @@ import {
 } from '@iommukit/core';
 import type { PageTablePool } from '@iommukit/pgtable-fast';
 import { WithoutTranslatedPasid } from './device-facing.ts';
-import { createVtdHardware, type VtdCapabilities, type VtdHardware } from './hardware/index.ts';
+import {
+  createVtdHardware,
+  type VtdCapabilities,
+  type VtdHardware,
+  type VtdSnapshot,
+} from './hardware/index.ts';
 import { bringUp, type UnitParts } from './host/bring-up.ts';
 import { HW_INFO_TYPE_INTEL_VTD } from './host/hw-info.ts';
 import { createTablePool } from './host/pool-memory.ts';
 import { checkReservedMemory, type ReservedMemory } from './host/reserved-regions.ts';
+import type { HostSnapshot } from './host/snapshot.ts';
+import { stateFromBytes, stateToBytes } from './host/state-bytes.ts';
 import { type HostOptions, VtdUnit } from './host/unit.ts';
 import { MessageGate } from './message-gate.ts';
 
@@ -60,6 +67,26 @@ export class VtdIommuUnit extends VtdUnit {
   ) {
     super(driver, agent, parts, pool, options);
     this.hardware = hardware;
+  }
+
+  /**
+   * Hardware, host half and all memory that belongs to them; the machine's other memory is not.
+   *
+   * @throws {IommuError} EOPNOTSUPP while a domain is shared with another unit
+   */
+  snapshot(): Uint8Array {
+    const host = this.saveHost();
+    return stateToBytes({ host, hardware: this.hardware.snapshot() });
+  }
+
+  /**
+   * @throws {IommuError} EINVAL, with nothing changed, for bytes of another kind, when devices
+   *   differ, or when domains were made or freed since
+   */
+  restore(bytes: Uint8Array): void {
+    const state = stateFromBytes(bytes) as { host: HostSnapshot; hardware: VtdSnapshot };
+    this.restoreHost(state.host);
+    this.hardware.restore(state.hardware);
   }
 }
 

@@ -9,6 +9,7 @@ import { GCMD, GSTS, PMEN, RTADDR, TTM } from '../spec/registers.ts';
 import { readCapabilities } from './capabilities.ts';
 import { ContextTables } from './context-table.ts';
 import { DidAllocator } from './did-allocator.ts';
+import { DomainRegistry } from './domain-registry.ts';
 import { FaultService } from './faults.ts';
 import { HostMemory } from './host-memory.ts';
 import { Invalidate } from './invalidate.ts';
@@ -70,6 +71,7 @@ export const bringUp = (
       throttles: caps.ecap.DIT === 1,
     }),
     dids: new DidAllocator(caps.didBits),
+    domains: new DomainRegistry(),
     devices: new Map(),
   };
   const faults = new FaultService(context);

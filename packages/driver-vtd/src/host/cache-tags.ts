@@ -106,6 +106,14 @@ export class CacheTags {
     if (tag && --tag.users === 0) this.#devices.delete(key);
   }
 
+  /** Forget all tags; nothing is flushed. */
+  clear(): void {
+    this.#translations.clear();
+    this.#devices.clear();
+    this.#units.clear();
+    this.#mapListeners = 0;
+  }
+
   /**
    * Drop what is cached of some ranges, and wait until it is gone.
    *

@@ -36,6 +36,16 @@ export class ContextTables {
     return this.#table(rid >>> 8, devfn >>> 7) + (devfn & 0x7f) * SM_CONTEXT_ENTRY_BYTES;
   }
 
+  /** Tables by bus and half, for a snapshot. */
+  save(): (readonly [key: number, pa: number])[] {
+    return [...this.#tables];
+  }
+
+  load(tables: readonly (readonly [key: number, pa: number])[]): void {
+    this.#tables.clear();
+    for (const [key, pa] of tables) this.#tables.set(key, pa);
+  }
+
   /** @param half 1 = devfn 80h-FFh; scalable mode only */
   #table(bus: number, half: number): number {
     const key = bus * 2 + half;

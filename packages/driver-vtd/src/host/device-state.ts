@@ -17,9 +17,7 @@ export interface DeviceState {
   /** Address of its context entry. */
   readonly contextPa: number;
   /** PASID directory; 0 in legacy mode. */
-  readonly directoryPa: number;
-  /** Entries of the directory. */
-  readonly directoryEntries: number;
+  directoryPa: number;
   /** PASID tables by directory index. */
   readonly pasidTables: Map<number, number>;
   /** What translates its requests, by PASID; {@link RID_PASID} = without. */

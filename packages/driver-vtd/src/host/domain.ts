@@ -173,6 +173,7 @@ export class VtdPagingDomain extends TranslatingDomain implements PagingDomain, 
   }
 
   free(): void {
+    this.context.domains.remove(this);
     this.table.destroy();
   }
 
@@ -203,6 +204,10 @@ export class VtdPagingDomain extends TranslatingDomain implements PagingDomain, 
 
   removeDeviceTags(unit: UnitContext, rid: number, pasid: number): void {
     this.tags.removeDevice(unit, rid, pasid, false);
+  }
+
+  protected clearTags(): void {
+    this.tags.clear();
   }
 
   /** Last frame of the leaf that holds `frame`, or `frame` itself. */

@@ -76,6 +76,36 @@ export class HostMemory {
     }
   }
 
+  /**
+   * Put a saved state back: the same pages, with the same bytes.
+   *
+   * @throws {IommuError} EINVAL, with nothing changed, when somebody else has one of the pages
+   */
+  load(saved: readonly { readonly base: number; readonly bytes: Uint8Array }[]): void {
+    const before = new Map(this.#pages);
+    const wanted = new Map(saved.map(({ base, bytes }) => [base, bytes.length / PAGE_BYTES]));
+    this.#exchange(before, wanted);
+    for (const { base, bytes } of saved) this.memory.copyIn(base, bytes);
+  }
+
+  /** Give up some pages for others; on failure all is as before. */
+  #exchange(before: ReadonlyMap<number, number>, wanted: ReadonlyMap<number, number>): void {
+    for (const [base, count] of before) this.memory.freePages(base, count);
+    const taken = new Map<number, number>();
+    try {
+      for (const [base, count] of wanted) {
+        this.memory.reservePages(base, count);
+        taken.set(base, count);
+      }
+    } catch (error) {
+      for (const [base, count] of taken) this.memory.freePages(base, count);
+      for (const [base, count] of before) this.memory.reservePages(base, count);
+      throw error;
+    }
+    this.#pages.clear();
+    for (const [base, count] of taken) this.#pages.set(base, count);
+  }
+
   /** Every page taken, by address, with a copy of its bytes. */
   save(): { readonly base: number; readonly bytes: Uint8Array }[] {
     return [...this.#pages].map(([base, count]) => {

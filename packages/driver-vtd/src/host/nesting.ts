@@ -161,6 +161,7 @@ export class VtdNestedDomain extends TranslatingDomain implements NestedDomain {
   }
 
   free(): void {
+    this.context.domains.remove(this);
     this.parent.children.delete(this);
   }
 
@@ -198,6 +199,10 @@ export class VtdNestedDomain extends TranslatingDomain implements NestedDomain {
   removeDeviceTags(unit: UnitContext, rid: number, pasid: number): void {
     this.#tags.removeDevice(unit, rid, pasid, false);
     this.parent.tags.removeDevice(unit, rid, pasid, true);
+  }
+
+  protected clearTags(): void {
+    this.#tags.clear();
   }
 
   /**

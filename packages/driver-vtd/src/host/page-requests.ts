@@ -27,6 +27,16 @@ interface Group {
   bad: boolean;
 }
 
+/** Incomplete groups of one device in a snapshot. */
+export interface OpenGroupsState {
+  readonly rid: number;
+  readonly groups: readonly {
+    readonly key: string;
+    readonly faults: readonly PageFault[];
+    readonly bad: boolean;
+  }[];
+}
+
 /** Incomplete groups of one device. */
 interface OpenGroups {
   readonly byKey: Map<string, Group>;
@@ -137,6 +147,27 @@ export class PageRequests implements PriOps {
   /** The device leaves. */
   forget(device: DeviceState): void {
     this.#open.delete(device);
+  }
+
+  /** Incomplete groups, for a snapshot. */
+  save(): OpenGroupsState[] {
+    return [...this.#open].map(([{ rid }, open]) => ({
+      rid,
+      groups: [...open.byKey].map(([key, { faults, bad }]) => ({ key, faults, bad })),
+    }));
+  }
+
+  load(state: readonly OpenGroupsState[]): void {
+    this.#open.clear();
+    for (const { rid, groups } of state) {
+      const device = this.#unit.devices.get(rid);
+      if (!device) continue;
+      const open = this.#openGroups(device);
+      for (const { key, faults, bad } of groups) {
+        open.byKey.set(key, { faults: [...faults], bad });
+        open.held += faults.length;
+      }
+    }
   }
 
   /** Requests were lost: what is incomplete stays so, and the queue runs again. */

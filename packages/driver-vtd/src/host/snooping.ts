@@ -48,5 +48,6 @@ const forceInLeaves = (domain: VtdPagingDomain): boolean => {
   domain.table = domain.createTable(true);
   domain.forcesSnooping = true;
   plain.destroy();
+  domain.context.domains.changes++;
   return true;
 };

@@ -16,6 +16,8 @@ export abstract class TranslatingDomain {
   /** The unit that made it. */
   readonly context: UnitContext;
   readonly unit: IommuUnit;
+  /** Its number among the unit's domains. */
+  readonly id: number;
   /** Devices and PASIDs that it translates for. */
   readonly attachments = new Set<Attachment>();
   readonly #dids = new Map<UnitContext, DidUse>();
@@ -23,6 +25,7 @@ export abstract class TranslatingDomain {
   constructor(unit: IommuUnit, context: UnitContext) {
     this.unit = unit;
     this.context = context;
+    this.id = context.domains.add(this);
   }
 
   /** Cached translations are tagged as second stage: only domain-wide commands reach all. */
@@ -65,6 +68,23 @@ export abstract class TranslatingDomain {
     return did;
   }
 
+  /** Count one more use of a DID that a snapshot names. */
+  adoptDid(unit: UnitContext, did: number): void {
+    const use = this.#dids.get(unit);
+    if (use) use.users++;
+    else this.#dids.set(unit, { did, users: 1 });
+  }
+
+  /** Drop attachments, DIDs and tags without a word to the hardware, whose state goes too. */
+  forgetAttachments(): void {
+    this.attachments.clear();
+    this.#dids.clear();
+    this.clearTags();
+  }
+
+  /** No change of the table is flushed any more. */
+  protected abstract clearTags(): void;
+
   /** Undo one {@link TranslatingDomain.takeDid}. */
   releaseDid(unit: UnitContext): void {
     const use = this.#dids.get(unit);
@@ -97,6 +117,8 @@ export class VtdIdentityDomain extends TranslatingDomain {
   }
 
   override releaseDid(): void {}
+  override adoptDid(): void {}
+  protected clearTags(): void {}
 
   pasidEntry(unit: UnitContext): Uint32Array {
     return identityEntry(unit.caps);

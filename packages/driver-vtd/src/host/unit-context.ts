@@ -2,6 +2,7 @@ import type { UnitHost } from '@iommukit/core';
 import type { Capabilities } from './capabilities.ts';
 import type { DeviceState } from './device-state.ts';
 import type { DidAllocator } from './did-allocator.ts';
+import type { DomainRegistry } from './domain-registry.ts';
 import type { HostMemory } from './host-memory.ts';
 import type { Invalidate } from './invalidate.ts';
 import type { RegisterFile } from './register-file.ts';
@@ -19,6 +20,7 @@ export interface UnitContext {
   readonly invalidate: Invalidate;
   readonly memory: HostMemory;
   readonly dids: DidAllocator;
+  readonly domains: DomainRegistry;
   /** Devices in charge, by RID. */
   readonly devices: Map<number, DeviceState>;
 }

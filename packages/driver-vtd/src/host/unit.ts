@@ -35,6 +35,7 @@ import { allocNested } from './nesting.ts';
 import { createPasidDirectory, freePasidTables } from './pasid-table.ts';
 import { type ReservedMemory, reservedRegions } from './reserved-regions.ts';
 import { ScalableEntries } from './scalable-entries.ts';
+import { type HostSnapshot, restoreHost, saveHost } from './snapshot.ts';
 import { VtdIdentityDomain } from './translating-domain.ts';
 import type { UnitContext } from './unit-context.ts';
 
@@ -162,11 +163,20 @@ export class VtdUnit implements IommuUnit {
       pasidBits: 0,
       contextPa: this.#parts.tables.entryPa(device.rid),
       directoryPa: 0,
-      directoryEntries: 0,
       pasidTables: new Map(),
       attachments: new Map(),
       pageRequestUsers: 0,
     };
+  }
+
+  /** State of the host half as plain data; see {@link saveHost}. */
+  protected saveHost(): HostSnapshot {
+    return saveHost(this.#parts, this.#pool);
+  }
+
+  /** See {@link restoreHost}. */
+  protected restoreHost(state: HostSnapshot): void {
+    restoreHost(this.#parts, this.#pool, state);
   }
 
   /** The context entry is written once; attaching only touches PASID entries. */
@@ -198,7 +208,6 @@ export class VtdUnit implements IommuUnit {
       pasidBits,
       contextPa,
       directoryPa: directory.pa,
-      directoryEntries: directory.entries,
       pasidTables: new Map(),
       attachments: new Map(),
       pageRequestUsers: 0,
