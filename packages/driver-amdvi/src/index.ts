@@ -1,1 +1,7 @@
-export {};
+/**
+ * AMD-Vi: hardware model, host half, and the driver that joins them.
+ * @module
+ */
+export { AmdviIommuUnit, type AmdviOptions, amdvi } from './amdvi.ts';
+export * from './hardware/index.ts';
+export * from './spec/index.ts';

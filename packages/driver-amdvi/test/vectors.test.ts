@@ -48,7 +48,7 @@ const needs = ({ registers, cases }: Vector): string | undefined => {
 };
 
 const write64 = (unit: AmdviHardware, offset: number, value: bigint) =>
-  unit.write64(offset, Number(value & 0xffff_ffffn), Number(value >> 32n));
+  unit.writeReg64(offset, Number(value & 0xffff_ffffn), Number(value >> 32n));
 
 const boot = (vector: Vector) => {
   const memory = new SparseMemory();
@@ -87,7 +87,7 @@ const checkVector = (vector: Vector): void => {
       expect(frame).toBeLessThan(0);
       expect([word(memory.load(LOG)), word(memory.load(LOG + 8))]).toEqual(expected.event?.qwords);
     } else {
-      expect(unit.read32(0x2018)).toBe(0);
+      expect(unit.readReg32(0x2018)).toBe(0);
       expect(word((BigInt(frame) << 12n) | (address & 0xfffn))).toBe(expected.spa);
     }
     for (const [pa, value] of Object.entries(expected.memory_after ?? {})) {

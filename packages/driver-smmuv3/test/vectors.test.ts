@@ -60,7 +60,7 @@ const MISSING: Readonly<Record<string, string>> = {
 const EVENT_QUEUE = 0xff_0000;
 
 const write64 = (unit: SmmuHardware, offset: number, value: bigint) =>
-  unit.write64(offset, Number(value & 0xffff_ffffn), Number(value >> 32n));
+  unit.writeReg64(offset, Number(value & 0xffff_ffffn), Number(value >> 32n));
 
 const boot = (walk: Walk) => {
   const memory = new SparseMemory();
@@ -74,13 +74,13 @@ const boot = (walk: Walk) => {
   });
   const { regs } = walk;
   write64(unit, 0x80, BigInt(regs['STRTAB'] ?? 0));
-  unit.write32(
+  unit.writeReg32(
     0x88,
     Number(regs['LOG2SIZE']) | (Number(regs['SPLIT']) << 6) | (Number(regs['FMT']) << 16),
   );
-  unit.write32(0x2c, Number(regs['RECINVSID'] ?? 0) << 1);
+  unit.writeReg32(0x2c, Number(regs['RECINVSID'] ?? 0) << 1);
   write64(unit, 0xa0, BigInt(EVENT_QUEUE) | 4n);
-  unit.write32(0x20, 0x4 | Number(regs['SMMUEN']));
+  unit.writeReg32(0x20, 0x4 | Number(regs['SMMUEN']));
   return { memory, unit };
 };
 
@@ -104,7 +104,7 @@ const checkWalk = (walk: Walk): void => {
     access,
     Number(address & 0xfffn),
   );
-  const recorded = unit.read32(0x100a8) === 1;
+  const recorded = unit.readReg32(0x100a8) === 1;
   const words = Array.from({ length: 4 }, (_, at) => memory.load(EVENT_QUEUE + 8 * at));
   expect(recorded ? words : null).toEqual(walk.event?.map(BigInt) ?? null);
   expect(frame >= 0).toBe(walk.result === 'ok');

@@ -94,12 +94,12 @@ export class AmdviHardware {
   }
 
   /** Read a dword of the register page; 0 where there is no register. */
-  read32(offset: number): number {
+  readReg32(offset: number): number {
     return this.#bank.read(offset);
   }
 
   /** Write a dword of the register page. */
-  write32(offset: number, value: number): void {
+  writeReg32(offset: number, value: number): void {
     const register = this.#bank.at(offset);
     if (register === undefined || !this.#accepts(register, offset, value)) return;
     this.#bank.write(offset, value);
@@ -107,12 +107,12 @@ export class AmdviHardware {
   }
 
   /** Write an aligned qword in one access. */
-  write64(offset: number, lo: number, hi: number): void {
+  writeReg64(offset: number, lo: number, hi: number): void {
     const register = this.#bank.at(offset);
     if (register === undefined) return;
     if (register.words === 1) {
-      this.write32(offset, lo);
-      this.write32(offset + 4, hi);
+      this.writeReg32(offset, lo);
+      this.writeReg32(offset + 4, hi);
       return;
     }
     if (!this.#accepts(register, offset, lo) || !this.#accepts(register, offset + 4, hi)) return;

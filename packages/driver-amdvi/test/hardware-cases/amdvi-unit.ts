@@ -40,25 +40,25 @@ export const createAmdviUnit = (
   const words = new Uint32Array(4);
   const takeFaults = (): CaseFault[] => {
     const faults: CaseFault[] = [];
-    const base = (hardware.read32(0x10) & ~0xfff) >>> 0;
-    const bytes = 16 * 2 ** ((hardware.read32(0x14) >>> 24) & 15);
-    let head = hardware.read32(HEAD);
-    while (head !== hardware.read32(TAIL)) {
+    const base = (hardware.readReg32(0x10) & ~0xfff) >>> 0;
+    const bytes = 16 * 2 ** ((hardware.readReg32(0x14) >>> 24) & 15);
+    let head = hardware.readReg32(HEAD);
+    while (head !== hardware.readReg32(TAIL)) {
       ram.touched(base + head, 16);
       memory.read64(base + head, words, 0);
       memory.read64(base + head + 8, words, 2);
       faults.push(describeEvent(words));
       head = (head + 16) % bytes;
     }
-    hardware.write32(HEAD, head);
+    hardware.writeReg32(HEAD, head);
     return faults;
   };
   return {
     hardware,
     takeFaults,
-    read32: (offset) => hardware.read32(offset),
-    write32: (offset, value) => hardware.write32(offset, value),
-    write64: (offset, lo, hi) => hardware.write64(offset, lo, hi),
+    read32: (offset) => hardware.readReg32(offset),
+    write32: (offset, value) => hardware.writeReg32(offset, value),
+    write64: (offset, lo, hi) => hardware.writeReg64(offset, lo, hi),
     translatePage: (...request) => hardware.translatePage(...request),
   };
 };

@@ -121,12 +121,12 @@ export class SmmuHardware {
   }
 
   /** Read a dword of the register pages; 0 where there is no register. */
-  read32(offset: number): number {
+  readReg32(offset: number): number {
     return this.#bank.read(offset);
   }
 
   /** Write a dword. A register that is guarded at the moment keeps its value. */
-  write32(offset: number, value: number): void {
+  writeReg32(offset: number, value: number): void {
     const register = this.#bank.at(offset);
     if (register === undefined || this.#isGuarded(register)) return;
     if (register === spec.GBPA && (value & spec.GBPA.fields.UPDATE.mask) === 0) return;
@@ -135,11 +135,11 @@ export class SmmuHardware {
   }
 
   /** Write an aligned qword: of a 64-bit register in one access, else two dwords. */
-  write64(offset: number, lo: number, hi: number): void {
+  writeReg64(offset: number, lo: number, hi: number): void {
     const register = this.#bank.at(offset);
     if (register === undefined || register.words === 1) {
-      this.write32(offset, lo);
-      this.write32(offset + 4, hi);
+      this.writeReg32(offset, lo);
+      this.writeReg32(offset + 4, hi);
       return;
     }
     if (this.#isGuarded(register)) return;

@@ -44,26 +44,26 @@ export const createSmmuUnit = (ram: CaseMemory, capabilities: SmmuCapabilities):
   const words = new Uint32Array(8);
   const takeFaults = (): CaseFault[] => {
     const faults: CaseFault[] = [];
-    const register = hardware.read32(EVENTQ_BASE);
+    const register = hardware.readReg32(EVENTQ_BASE);
     const lg2 = register & 31;
     const base = (register & ~31) >>> 0;
     const wrap = 2 ** (lg2 + 1) - 1;
-    let cons = hardware.read32(EVENTQ_CONS) & wrap;
-    while (cons !== (hardware.read32(EVENTQ_PROD) & wrap)) {
+    let cons = hardware.readReg32(EVENTQ_CONS) & wrap;
+    while (cons !== (hardware.readReg32(EVENTQ_PROD) & wrap)) {
       const at = base + (cons & (wrap >>> 1)) * 32;
       ram.touched(at, 32);
       for (let word = 0; word < 8; word += 2) memory.read64(at + word * 4, words, word);
       faults.push(describeEvent(words));
       cons = (cons + 1) & wrap;
     }
-    hardware.write32(EVENTQ_CONS, cons);
+    hardware.writeReg32(EVENTQ_CONS, cons);
     return faults;
   };
   return {
     takeFaults,
-    read32: (offset) => hardware.read32(offset),
-    write32: (offset, value) => hardware.write32(offset, value),
-    write64: (offset, lo, hi) => hardware.write64(offset, lo, hi),
+    read32: (offset) => hardware.readReg32(offset),
+    write32: (offset, value) => hardware.writeReg32(offset, value),
+    write64: (offset, lo, hi) => hardware.writeReg64(offset, lo, hi),
     translatePage: (...request) => hardware.translatePage(...request),
   };
 };

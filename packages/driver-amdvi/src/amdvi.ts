@@ -1,0 +1,89 @@
+/**
+ * The driver: a hardware model wired to a machine, and the host half that runs it.
+ */
+import {
+  DRIVER_API_VERSION,
+  defineDriver,
+  type IommuDriver,
+  type IommuUnit,
+  type TranslationAgent,
+  type UnitHost,
+} from '@iommukit/core';
+import type { PageTablePool } from '@iommukit/pgtable-fast';
+import { type AmdviCapabilities, AmdviHardware, type CacheOptions } from './hardware/index.ts';
+import { bringUp, type UnitParts } from './host/bring-up.ts';
+import { HW_INFO_TYPE_AMD } from './host/hw-info.ts';
+import { createTablePool } from './host/pool-memory.ts';
+import { AmdviUnit } from './host/unit.ts';
+
+/** What {@link amdvi} takes. */
+export interface AmdviOptions {
+  /** Feature registers of the unit. */
+  readonly capabilities?: AmdviCapabilities;
+  /** Width of physical addresses, which firmware announces; 40 to 52, default 48. */
+  readonly hostAddressBits?: number;
+  /** Sizes of the hardware's caches. */
+  readonly caches?: CacheOptions;
+  /** Name of the driver; units are called after it; default `'amd-vi'`. */
+  readonly name?: string;
+}
+
+/** A unit of this driver: the host half, and for tools the hardware below it. */
+export class AmdviIommuUnit extends AmdviUnit {
+  /** Registers and caches. */
+  readonly hardware: AmdviHardware;
+
+  /** Made by the driver {@link amdvi} returns. */
+  constructor(
+    hardware: AmdviHardware,
+    driver: IommuDriver,
+    agent: TranslationAgent,
+    parts: UnitParts,
+    pool: PageTablePool,
+  ) {
+    super(driver, agent, parts, pool);
+    this.hardware = hardware;
+  }
+}
+
+const DEFAULT_HOST_ADDRESS_BITS = 48;
+const SMALLEST_HOST_ADDRESS_BITS = 40;
+
+/**
+ * AMD-Vi.
+ *
+ * @throws {RangeError} for an impossible address width; `create` throws RangeError for features
+ *   that are not modelled, ENODEV, ENOMEM
+ */
+export const amdvi = (options: AmdviOptions = {}): IommuDriver => {
+  const bits = options.hostAddressBits ?? DEFAULT_HOST_ADDRESS_BITS;
+  if (!(bits >= SMALLEST_HOST_ADDRESS_BITS && bits <= 52 && Number.isInteger(bits))) {
+    throw new RangeError(`hostAddressBits ${bits}: expected 40 to 52`);
+  }
+  const driver: IommuDriver = defineDriver({
+    apiVersion: DRIVER_API_VERSION,
+    name: options.name ?? 'amd-vi',
+    hwInfoType: HW_INFO_TYPE_AMD,
+    create: (host) => createUnit(driver, host, options, bits),
+  });
+  return driver;
+};
+
+const createUnit = (
+  driver: IommuDriver,
+  host: UnitHost,
+  options: AmdviOptions,
+  hostAddressBits: number,
+): IommuUnit => {
+  const { machine } = host;
+  const hardware = new AmdviHardware({
+    memory: machine.memory,
+    raiseMessage: (address, data) => machine.raiseMessage(address, data),
+    ...(options.capabilities && { capabilities: options.capabilities }),
+    ...(options.caches && { caches: options.caches }),
+  });
+  const pool = createTablePool(machine.memory, hostAddressBits);
+  const name = `${driver.name}${machine.units.length}`;
+  const parts = bringUp(hardware, host, { name, hostAddressBits });
+  return new AmdviIommuUnit(hardware, driver, hardware, parts, pool);
+};

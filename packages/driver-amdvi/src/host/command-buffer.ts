@@ -1,0 +1,103 @@
+import { refuse } from '@iommukit/core';
+import { COMMAND, COMMAND_BYTES, COMPLETION_WAIT } from '../spec/commands.ts';
+import { CMD_BUF_BASE, CMD_BUF_HEAD, CMD_BUF_TAIL, STATUS } from '../spec/registers.ts';
+import { addressHi, addressLo, type HostMemory } from './host-memory.ts';
+import type { RegisterFile } from './register-file.ts';
+
+const ENTRIES_LG2 = 9;
+const ENTRIES = 2 ** ENTRIES_LG2;
+const RING_BYTES = ENTRIES * COMMAND_BYTES;
+const RING_PAGES = RING_BYTES / 4096;
+/** Commands handed over at once: the ring less the unused entry and the closing wait. */
+const CHUNK = ENTRIES - 2;
+const WORDS = COMMAND_BYTES / 4;
+/** Reads of the wait's store before the buffer counts as dead. */
+const MAX_POLLS = 100_000;
+const OPCODE_SHIFT = 28;
+const WAIT_STORE = COMPLETION_WAIT.fields.S.mask;
+
+/**
+ * The command buffer of one unit, driven as an operating system does: commands are collected,
+ * handed over with one COMPLETION_WAIT at the end, and its store is polled.
+ *
+ * @spec AMD IOMMU 2.4
+ * @linux drivers/iommu/amd/iommu.c (iommu_queue_command_sync)
+ */
+export class CommandBuffer {
+  readonly #registers: RegisterFile;
+  readonly #memory: HostMemory;
+  readonly #ring: number;
+  readonly #store: number;
+  readonly #batch: number[] = [];
+  #tail = 0;
+  #sequence = 0;
+
+  constructor(registers: RegisterFile, memory: HostMemory) {
+    this.#registers = registers;
+    this.#memory = memory;
+    this.#ring = memory.alloc(RING_PAGES, 'bring-up', 'the command buffer');
+    this.#store = memory.alloc(1, 'bring-up', 'the completion store');
+  }
+
+  /** Program the base; the write sets head and tail to 0. */
+  program(): void {
+    const hi = addressHi(this.#ring) | (ENTRIES_LG2 << (CMD_BUF_BASE.fields.LEN.lo - 32));
+    this.#registers.writeReg64(CMD_BUF_BASE.offset, addressLo(this.#ring), hi);
+    this.#tail = 0;
+  }
+
+  /** Add one command: its four dwords. @hot */
+  push(w0: number, w1: number, w2: number, w3: number): void {
+    this.#batch.push(w0, w1, w2, w3);
+  }
+
+  /**
+   * Hand everything over and wait until it is done.
+   *
+   * @throws {IommuError} EIO when the unit refuses a command or stops answering
+   */
+  submit(): void {
+    const commands = this.#batch.splice(0);
+    for (let from = 0; from < commands.length; from += CHUNK * WORDS) {
+      this.#submitChunk(commands.slice(from, from + CHUNK * WORDS));
+    }
+  }
+
+  #submitChunk(words: readonly number[]): void {
+    for (let at = 0; at < words.length; at += WORDS) this.#put(words, at);
+    this.#sequence = (this.#sequence + 1) >>> 0;
+    const store = this.#store;
+    const wait = [
+      (addressLo(store) | WAIT_STORE) >>> 0,
+      addressHi(store) | (COMMAND.COMPLETION_WAIT << OPCODE_SHIFT),
+      this.#sequence,
+      0,
+    ];
+    this.#put(wait, 0);
+    this.#registers.writeReg64(CMD_BUF_TAIL.offset, this.#tail, 0);
+    this.#await();
+  }
+
+  #put(words: readonly number[], at: number): void {
+    const pa = this.#ring + this.#tail;
+    this.#memory.storePair(pa, words, at);
+    this.#memory.storePair(pa + 8, words, at + 2);
+    this.#tail = (this.#tail + COMMAND_BYTES) % RING_BYTES;
+  }
+
+  #await(): void {
+    for (let poll = 0; poll < MAX_POLLS; poll++) {
+      if (this.#memory.load32(this.#store) === this.#sequence) return;
+      const status = this.#registers.readReg32(STATUS.offset);
+      if ((status & STATUS.fields.CMD_BUF_RUN.mask) === 0) break;
+    }
+    const head = this.#registers.readReg32(CMD_BUF_HEAD.offset);
+    throw refuse(
+      'EIO',
+      'invalidate',
+      'command-buffer',
+      `the command buffer stopped at byte ${head} of its ring`,
+      { value: head, accepted: 'a unit that takes the commands its EFR announces' },
+    );
+  }
+}
