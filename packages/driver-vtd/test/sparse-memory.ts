@@ -11,6 +11,8 @@ export interface RamRange {
 export class SparseMemory implements HardwareMemory {
   readonly #chunks = new Map<number, HardwareRegion>();
   readonly #ranges: readonly RamRange[];
+  /** Ranges that refuse writes by the unit. */
+  readonly readOnly: RamRange[] = [];
   readonly #fill: ((address: number) => number) | undefined;
 
   /** @param fill dword that untouched memory holds at an address; default 0 */
@@ -27,7 +29,8 @@ export class SparseMemory implements HardwareMemory {
     const base = index * CHUNK;
     const i32 = new Int32Array(CHUNK / 4);
     if (this.#fill) for (let i = 0; i < i32.length; i++) i32[i] = this.#fill(base + i * 4);
-    const region = { base, size: CHUNK, i32 };
+    const readOnly = this.readOnly.some((r) => base >= r.base && base < r.base + r.size);
+    const region = { base, size: CHUNK, i32, readOnly };
     this.#chunks.set(index, region);
     return region;
   }

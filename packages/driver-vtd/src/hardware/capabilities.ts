@@ -109,6 +109,8 @@ export interface Features {
   readonly translatedPasid: boolean;
   readonly stopMarker: boolean;
   readonly resourceDirector: boolean;
+  /** RTADDR.SSIRWE exists. */
+  readonly ssInterruptRights: boolean;
 }
 
 /** Whether the options are raw register values. */
@@ -164,7 +166,7 @@ const RULES: readonly Rule[] = [
   { text: 'CAP.AFL=0 (removed in revision 4.0)', broken: (cap) => cap.AFL !== 0 },
   { text: 'ECAP.PSS=0 without ECAP.PASID', broken: (_, e) => e.PASID === 0 && e.PSS !== 0 },
   { text: 'ECAP.PSS is at most 19 (20 bits)', broken: (_, ecap) => ecap.PSS > 19 },
-  ...(['HPTS', 'SSIRWS', 'PMS', 'TDXCS'] as const).map((name) => ({
+  ...(['HPTS', 'PMS', 'TDXCS'] as const).map((name) => ({
     text: `ECAP.${name}=0 (not part of this model)`,
     broken: (_: CapFields, ecap: EcapFields) => ecap[name] !== 0,
   })),
@@ -273,5 +275,6 @@ export function featuresOf(caps: VtdCapabilities = RECOMMENDED, hawBits?: number
     translatedPasid: dt(ecap.PTRS) && sm(ecap.PASID),
     stopMarker: dt(ecap.SMS),
     resourceDirector: ecap.RDTS === 1,
+    ssInterruptRights: sm(ecap.SSIRWS) && sm(ecap.SSTS),
   };
 }

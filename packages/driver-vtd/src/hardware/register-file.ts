@@ -11,6 +11,7 @@ const PAGE_BYTES = 4096;
 const MTRR_FIRST = 0x120;
 const MTRR_LAST = 0x218;
 const RECORD_BYTES = 16;
+const SSIRWE = registers.RTADDR.fields.SSIRWE.mask;
 
 /** Dword index of a register by its offset. */
 const at = (offset: number) => offset >>> 2;
@@ -69,6 +70,7 @@ export class RegisterFile {
     this.#place(registers.IVA, features.ivaOffset);
     this.#place(registers.IOTLB, features.ivaOffset + registers.IOTLB.offset);
     if (features.memoryTypes) this.writable.fill(0xffff_ffff, at(MTRR_FIRST), at(MTRR_LAST) + 2);
+    if (!features.ssInterruptRights) this.#drop(registers.RTADDR.offset, SSIRWE);
     this.#placeCapabilities(features);
     this.values.set(this.#resets);
   }
@@ -81,6 +83,11 @@ export class RegisterFile {
       this.hidden[index] = register.woMask[half] as number;
       this.#resets[index] = register.reset[half] as number;
     }
+  }
+
+  /** A field that this unit lacks. */
+  #drop(offset: number, bits: number): void {
+    this.writable[at(offset)] = (this.writable[at(offset)] as number) & ~bits;
   }
 
   #placeCapabilities(features: Features): void {

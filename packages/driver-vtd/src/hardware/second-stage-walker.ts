@@ -38,6 +38,8 @@ const D = SS_PTE.fields.D.mask;
 const SNP = SS_PTE.fields.SNP.mask;
 const TWO_32 = 0x1_0000_0000;
 const ADDR_LO = 0xffff_f000 | 0;
+/** IR and IW, bits 61 and 62, in the high dword. */
+const INTERRUPT_RIGHTS = 0x6000_0000;
 const ADDR_HI = SS_PTE.fields.ADDR.masks[1] as number;
 
 /** Low dword bits that are reserved in an entry, by level and by whether it is a leaf. */
@@ -77,7 +79,10 @@ export class SecondStageWalker {
   readonly #pending: PendingUpdates;
   readonly #tableReserved: Int32Array;
   readonly #leafReserved: Int32Array;
-  readonly #highReserved: number;
+  #highReserved: number;
+  readonly #strictHighReserved: number;
+  /** High dword bits that make an entry count as present without R and W. */
+  #presentHigh = 0;
 
   constructor(memory: HardwareMemory, features: Features, pending: PendingUpdates) {
     this.#window = new TableWindow(memory);
@@ -85,8 +90,15 @@ export class SecondStageWalker {
     const { table, leaf } = reservedLow(features);
     this.#tableReserved = table;
     this.#leafReserved = leaf;
-    this.#highReserved =
+    this.#strictHighReserved =
       (SS_PTE.reservedMasks[1] as number) | highMaskAbove(features.hawBits, 51) | 0;
+    this.#highReserved = this.#strictHighReserved;
+  }
+
+  /** RTADDR.SSIRWE: bits 61 and 62 are interrupt rights, neither ignored nor reserved. */
+  set interruptRights(on: boolean) {
+    this.#presentHigh = on ? INTERRUPT_RIGHTS : 0;
+    this.#highReserved = this.#strictHighReserved & (on ? ~INTERRUPT_RIGHTS : -1);
   }
 
   /**
@@ -119,7 +131,7 @@ export class SecondStageWalker {
       lo = window.i32[at] as number;
       hi = window.i32[at + 1] as number;
       if (this.trace !== undefined) this.#traceEntry(window.addressOf(at), lo, hi, level);
-      if ((lo & RW) === 0) return SS_FAIL.EMPTY;
+      if ((lo & RW) === 0 && (hi & this.#presentHigh) === 0) return SS_FAIL.EMPTY;
       const leaf = level === 0 || (lo & PS) !== 0;
       const reserved = leaf ? this.#leafReserved[level] : this.#tableReserved[level];
       if ((lo & (reserved as number)) !== 0 || (hi & this.#highReserved) !== 0)

@@ -63,8 +63,6 @@ export class Translator {
   rootTable = 0;
   /** Translation table mode, as latched by SRTP. */
   ttm: number = TTM.LEGACY;
-  /** RTADDR.SSIRWE, as latched by SRTP. */
-  ssirwe = false;
 
   /** 4 KiB frame of the result. */
   pfn = 0;
@@ -86,6 +84,8 @@ export class Translator {
   fpd = false;
   /** Privilege that was applied. */
   priv = false;
+
+  #ssirwe = false;
 
   readonly pending = new PendingUpdates();
   readonly context: ContextWalker;
@@ -136,6 +136,16 @@ export class Translator {
       walker.readCache = readCaches;
     }
     return this;
+  }
+
+  /** RTADDR.SSIRWE, as latched by SRTP. */
+  get ssirwe(): boolean {
+    return this.#ssirwe;
+  }
+
+  set ssirwe(on: boolean) {
+    this.#ssirwe = on;
+    this.secondStage.interruptRights = on;
   }
 
   /** Take over another translator's latched state. */
