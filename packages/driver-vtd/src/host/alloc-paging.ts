@@ -92,11 +92,13 @@ const checkRequest = (caps: Capabilities, { flags, userData }: PagingRequest): v
 const unsupported = (rule: string, message: string, details = {}) =>
   refuse('EOPNOTSUPP', OP, rule, message, details);
 
+/** A full pool throws a plain `Error`; anything else is no answer to the caller's request. */
 const inPool = <T>(make: () => T): T => {
   try {
     return make();
   } catch (cause) {
-    throw refuse('ENOMEM', OP, 'table-pool', `no page table could be made: ${String(cause)}`, {
+    if (!(cause instanceof Error) || cause.name !== 'Error') throw cause;
+    throw refuse('ENOMEM', OP, 'table-pool', `no page table could be made: ${cause.message}`, {
       accepted: 'a pool with room for one more table',
     });
   }

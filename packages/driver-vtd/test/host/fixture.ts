@@ -12,7 +12,7 @@ import {
   type UserArray,
   type UserBlob,
 } from '@iommukit/core';
-import { type VtdOptions, vtd } from '../../src/index.ts';
+import { type VtdHardware, type VtdIommuUnit, type VtdOptions, vtd } from '../../src/index.ts';
 
 export const RW = PROT.READ | PROT.WRITE;
 export const HWPT = { NEST_PARENT: 1, DIRTY_TRACKING: 2, PASID: 8 } as const;
@@ -29,11 +29,24 @@ export interface Bench {
 const PLAIN: EndpointOptions = { rid: '00:04.0' };
 export const SVA_DEVICE: EndpointOptions = { rid: '00:05.0', pasidBits: 20, ats: true, pri: true };
 
+/** While set, hardware is made with a sanitizer and kept here. */
+export const watch: { hardware: VtdHardware[] | undefined } = { hardware: undefined };
+
+/**
+ * A use of a translation that is known to be stale: shows that caches are real. Left out under a
+ * sanitizer, which would rightly complain.
+ */
+export const staleUse = (use: () => void): void => {
+  if (!watch.hardware) use();
+};
+
 /** One machine, one unit, the devices asked for. */
 export const bench = (options: VtdOptions = {}, devices: EndpointOptions[] = [PLAIN]): Bench => {
   const machine = new Machine({ ramBytes: 32 << 20 });
   const endpoints = devices.map((device) => machine.addEndpoint(device));
-  const unit = machine.addUnit(vtd(options));
+  const sanitize = watch.hardware !== undefined;
+  const unit = machine.addUnit(vtd({ sanitize, ...options }));
+  watch.hardware?.push((unit as VtdIommuUnit).hardware);
   return { machine, unit, device: endpoints[0] as Endpoint, devices: endpoints };
 };
 

@@ -132,6 +132,8 @@ describe('random sequences', () => {
         }
         const { hardware } = world.at.unit as VtdIommuUnit;
         expect(hardware.readReg32(0x34) & 0x70).toBe(0);
+        hardware.sanitizer?.audit();
+        expect(hardware.sanitizer?.findings).toEqual([]);
       }),
       { numRuns: 15 },
     );

@@ -11,7 +11,7 @@ import type { RegisterFile } from '../../src/host/register-file.ts';
 import { VtdUnit } from '../../src/host/unit.ts';
 import { vtd } from '../../src/index.ts';
 import { MessageGate } from '../../src/message-gate.ts';
-import { HWPT, map, reach, SVA_DEVICE, stampedPage } from './fixture.ts';
+import { HWPT, map, reach, SVA_DEVICE, stampedPage, watch } from './fixture.ts';
 import { RecordingUnit } from './recording-unit.ts';
 
 const CAP = 0x91d2_078c_2278_0e06n;
@@ -97,7 +97,9 @@ export const RECORDED: Readonly<Record<string, () => void>> = {
       memory: machine.memory,
       bus: gate,
       capabilities: LEGACY_PROFILE,
+      sanitize: watch.hardware !== undefined,
     });
+    watch.hardware?.push(hardware);
     device.agent = hardware;
     const pages = [stampedPage(machine), stampedPage(machine)] as const;
     const takeOver = (page: number): void => {
