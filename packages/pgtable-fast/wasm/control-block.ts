@@ -1,15 +1,17 @@
 // The 64-byte control block of one page table, in pool memory so that every thread sees the same one.
 
-@inline export function top(block: u32): u32 { // root offset | levels
+/**
+ * The top word: all that a walk needs. Bits 2:0 levels, 5:3 option bits of the format, 11:6 width of the
+ * input in bits of a frame number, 31:12 offset of the root.
+ */
+@inline export function top(block: u32): u32 {
   return ASC_FEATURE_THREADS ? atomic.load<u32>(block) : load<u32>(block);
 }
 @inline export function setTop(block: u32, value: u32): void {
   if (ASC_FEATURE_THREADS) atomic.store<u32>(block, value);
   else store<u32>(block, value);
 }
-@inline export function options(block: u32): u32 { return load<u32>(block, 4); }
-/** Frames of input and output address space, both exclusive limits. */
-@inline export function vaLimit(block: u32): u64 { return load<u64>(block, 8); }
+/** Frames of output address space, exclusive limit. */
 @inline export function oaLimit(block: u32): u64 { return load<u64>(block, 16); }
 /** Bit s set: pages of 2^s frames may be used. */
 @inline export function pageSizes(block: u32): u64 { return load<u64>(block, 24); }

@@ -3,7 +3,7 @@ import {
   DYNAMIC_TOP, GRANULE_LG2, HAS_GROUPS, GROUP_MASK, DIRTY_MASK, DIRTY_XOR, DIRTY_FLIP, ACCESSED_TABLE,
   isLeaf, groupLg2, accessedLeaf, writable, dirtied,
 } from './format';
-import { ENTRIES, GRANULE, itemLg2, slot, slotsLg2, tableOffset, rootOf, levelsOf, inputRange, inputFrame, isOut, isWhole, setRootLevel } from './walk';
+import { ENTRIES, GRANULE, itemLg2, slot, slotsLg2, tableOffset, rootOf, levelsOf, inputRange, inputFrame, isOut, whole, setRootLevel } from './walk';
 import { EACCES, EINVAL, ENOENT, ERANGE } from './pool';
 import { SCRATCH } from './env';
 import { top } from './control-block';
@@ -235,10 +235,12 @@ function scanTree(table: u32, level: i32, va: u64, end: u64): void {
  * bit standing for `1 << bitLg2` frames, and cleans the leaves. Dirty frames, or -errno.
  */
 export function readAndClearDirty(block: u32, iova: f64, frames: f64, bit: u32, bitLg2: u32, flags: u32): f64 {
-  if (!isWhole(iova) || !isWhole(frames)) return EINVAL;
-  const count = <u64>frames;
+  const count = whole(frames);
+  const first = whole(iova);
+  if (isOut(first) || isOut(count)) return EINVAL;
   if (count == 0) return 0;
-  const va = inputRange(block, <u64>iova, count);
+  const word = top(block);
+  const va = inputRange(word, first, count);
   if (isOut(va)) return ERANGE;
   if (((va | count) & (GRANULE - 1)) != 0) return EINVAL;
   keep = (flags & NO_CLEAR) != 0;
@@ -247,7 +249,6 @@ export function readAndClearDirty(block: u32, iova: f64, frames: f64, bit: u32, 
   firstFrame = va;
   firstBit = bit;
   found = 0;
-  const word = top(block);
   const levels = levelsOf(word);
   setRootLevel(levels - 1);
   let end = va + count;
@@ -266,9 +267,9 @@ export function readAndClearDirty(block: u32, iova: f64, frames: f64, bit: u32, 
 
 /** What hardware does on an access: accessed in every entry used, dirty in the leaf on a write. */
 export function setAccessedDirty(block: u32, iova: f64, write: bool): i32 {
-  const va = inputFrame(block, <u64>(<i64>iova));
-  if (isOut(va)) return ERANGE;
   const word = top(block);
+  const va = inputFrame(word, whole(iova));
+  if (isOut(va)) return ERANGE;
   let level = levelsOf(word) - 1;
   let table = rootOf(word);
   setRootLevel(level);

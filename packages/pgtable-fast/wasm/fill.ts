@@ -73,10 +73,30 @@ export function anyPresent(from: u32, to: u32): bool {
   return false;
 }
 
+/**
+ * Whether the entries certainly are all present: they have a bit in common. At least 256 bytes. One load
+ * and one AND for two entries, where counting takes three operations.
+ */
+@inline function allPresent(from: u32, to: u32): bool {
+  let common = v128.load(from);
+  while (to - from >= 128) {
+    const a = v128.and(v128.and(v128.load(from), v128.load(from, 16)), v128.and(v128.load(from, 32), v128.load(from, 48)));
+    const b = v128.and(v128.and(v128.load(from, 64), v128.load(from, 80)), v128.and(v128.load(from, 96), v128.load(from, 112)));
+    common = v128.and(common, v128.and(a, b));
+    from += 128;
+  }
+  for (; from < to; from += 8) common = v128.and(common, v128.load64_splat(from));
+  return i64x2.all_true(common);
+}
+
 /** Clears the entries in bytes `[from, to)` and returns how many were present. */
 export function clearCounting(from: u32, to: u32): u32 {
   let count: u32 = 0;
   if (ASC_FEATURE_SIMD) {
+    if (to - from >= 512 && allPresent(from, to)) {
+      memory.fill(from, 0, to - from);
+      return (to - from) >> 3;
+    }
     if ((from & 8) != 0 && from < to) {
       count += <u32>(load<u64>(from) != 0);
       store<u64>(from, 0);

@@ -1,12 +1,12 @@
 // Single leaves: finding, splitting into smaller ones, merging into larger ones.
 import { SCRATCH } from './env';
 import {
-  DYNAMIC_TOP, GRANULE_LG2, HAS_GROUPS, LEVEL_BITS, SIGN_EXTENDED,
+  DYNAMIC_TOP, GRANULE_LG2, HAS_GROUPS, LEVEL_BITS,
   isLeaf, leafAttr, leafEntry, leafFrame, tableEntry, statusMask, joinStatus, groupStep,
 } from './format';
-import { ENTRIES, GRANULE, TABLE_BYTES, itemLg2, slot, slotsLg2, tableOffset, rootOf, levelsOf, inputFrame, inputRange, isOut, isWhole, setRootLevel } from './walk';
+import { ENTRIES, GRANULE, TABLE_BYTES, itemLg2, slot, slotsLg2, tableOffset, rootOf, levelsOf, inputFrame, inputRange, isOut, whole, optionsOf, widthOf, outward, boundary, setRootLevel } from './walk';
 import { EINVAL, ENOENT, ENOMEM, ERANGE, addLive, allocate, liveCount, physical, reserve } from './pool';
-import { addTables, options, order, pageSizes, rootEntries, top, vaLimit } from './control-block';
+import { addTables, order, pageSizes, top } from './control-block';
 import { freeTree } from './freed';
 
 let control: u32 = 0;
@@ -19,9 +19,9 @@ let foundStart: u64 = 0;
 let foundSize: i32 = 0;
 
 /** Frames that the levels in use can index. */
-@inline function reach(block: u32): u64 {
-  const limit = vaLimit(block);
-  return DYNAMIC_TOP ? min(limit, (<u64>1) << itemLg2(levelsOf(top(block)))) : limit;
+@inline function reach(word: u32): u64 {
+  const limit = (<u64>1) << widthOf(word);
+  return DYNAMIC_TOP ? min(limit, (<u64>1) << itemLg2(levelsOf(word))) : limit;
 }
 
 function search(table: u32, level: i32, va: u64, end: u64): bool {
@@ -50,34 +50,20 @@ function search(table: u32, level: i32, va: u64, end: u64): bool {
 @inline function find(block: u32, va: u64, end: u64): bool {
   const word = top(block);
   control = block;
-  opts = options(block);
+  opts = optionsOf(word);
   setRootLevel(levelsOf(word) - 1);
-  return search(rootOf(word), levelsOf(word) - 1, va, min(end, reach(block)));
-}
-
-/** The frame as the caller counts: sign-extended again. */
-@inline function outward(block: u32, va: u64): f64 {
-  if (SIGN_EXTENDED && (opts & 1) != 0 && va >= vaLimit(block) >> 1) {
-    return <f64>(<i64>(va + 0x0010_0000_0000_0000 - vaLimit(block)));
-  }
-  return <f64>(<i64>va);
+  return search(rootOf(word), levelsOf(word) - 1, va, min(end, reach(word)));
 }
 
 /** First leaf in `[iova, end)`, written to the scratch area as six doubles. 1, or 0 when there is none. */
 export function nextLeaf(block: u32, iova: f64, end: f64): i32 {
-  if (!isWhole(iova) || !(end > iova)) return 0;
-  const limit = vaLimit(block);
-  let va = <u64>iova;
-  let stop = isWhole(end) ? <u64>end : (1 << 52);
-  if (SIGN_EXTENDED && (options(block) & 1) != 0) {
-    const half = limit >> 1;
-    const upper: u64 = 0x0010_0000_0000_0000 - half; // first frame of the upper half
-    va = va < half ? va : va < upper ? half : va - upper + half;
-    stop = stop < half ? stop : stop < upper ? half : stop - upper + half;
-  }
-  if (va >= stop || !find(block, va, min(stop, limit))) return 0;
+  const from = whole(iova);
+  const to = whole(end);
+  if (isOut(from) || isOut(to) || to <= from) return 0;
+  const word = top(block);
+  if (!find(block, boundary(word, from), boundary(word, to))) return 0;
   const entry = load<u64>(foundAt);
-  store<f64>(SCRATCH, outward(block, foundStart));
+  store<f64>(SCRATCH, <f64>(<i64>outward(word, foundStart)));
   store<f64>(SCRATCH, <f64>(<i64>leafFrame(entry, foundLevel, opts)), 8);
   store<f64>(SCRATCH, <f64>(<i64>((<u64>1) << foundSize)), 16);
   store<f64>(SCRATCH, <f64>foundLevel, 24);
@@ -127,8 +113,9 @@ function jointAttr(at: u32, slots: u32, level: i32): u64 {
 
 /** Splits the leaf at `iova` into leaves of 2^size frames. 0 or -errno. */
 export function splitLeaf(block: u32, iova: f64, size: i32): i32 {
-  if (!isWhole(iova)) return EINVAL;
-  const va = inputFrame(block, <u64>iova);
+  const frame0 = whole(iova);
+  if (isOut(frame0)) return EINVAL;
+  const va = inputFrame(top(block), frame0);
   if (isOut(va)) return ERANGE;
   if ((pageSizes(block) >> size & 1) == 0) return EINVAL;
   if (!find(block, va, va + 1)) return ENOENT;
@@ -237,18 +224,19 @@ function mergeTree(table: u32, level: i32, va: u64, end: u64): u32 {
 
 /** Merges leaves of the range up to 2^maxSize frames. Leaves made, or -errno. */
 export function mergeLeaves(block: u32, iova: f64, frames: f64, maxSize: i32): i32 {
-  if (!isWhole(iova) || !isWhole(frames)) return EINVAL;
-  const count = <u64>frames;
+  const count = whole(frames);
+  const first = whole(iova);
+  if (isOut(first) || isOut(count)) return EINVAL;
   if (count == 0) return 0;
-  const va = inputRange(block, <u64>iova, count);
+  const word = top(block);
+  const va = inputRange(word, first, count);
   if (isOut(va)) return ERANGE;
   if (((va | count) & (GRANULE - 1)) != 0) return EINVAL;
-  const word = top(block);
   const levels = levelsOf(word);
   control = block;
-  opts = options(block);
+  opts = optionsOf(word);
   sizes = pageSizes(block) & (((<u64>2) << maxSize) - 1) & (((<u64>1) << itemLg2(levels)) - 1);
   setRootLevel(levels - 1);
-  const end = min(va + count, reach(block));
+  const end = min(va + count, reach(word));
   return va < end ? mergeTree(rootOf(word), levels - 1, va, end) : 0;
 }

@@ -6,10 +6,10 @@ import {
   isLeaf, tableEntry, template, leafEntry, groupStep,
 } from './format';
 import {
-  ENTRIES, GRANULE, TABLE_BYTES, itemLg2, slot, tableOffset, leafSlot, leafTableUnrolled, rootOf, levelsOf,
-  inputRange, isOut, isWhole, setRootLevel,
+  ENTRIES, GRANULE, TABLE_BYTES, itemLg2, slot, tableOffset, leafSlot, leafTableUnrolled, parentTableUnrolled, rootOf, levelsOf,
+  inputFrame, inputRange, isOut, whole, optionsOf, setRootLevel,
 } from './walk';
-import { top, setTop, options, oaLimit, vaLimit, pageSizes, order, addTables, maxLevels } from './control-block';
+import { top, setTop, oaLimit, pageSizes, order, addTables, maxLevels } from './control-block';
 import {
   EADDRINUSE, EINVAL, ENOMEM, ERANGE, addLive, allocate, liveCount, physical, release, reserve,
 } from './pool';
@@ -172,13 +172,13 @@ function grow(block: u32, last: u64): i32 {
   if (wanted == levels) return 0;
   if (reserve(wanted - levels, 0) != 0) return ENOMEM;
   control = block;
-  opts = options(block);
+  opts = optionsOf(word);
   for (; levels < wanted; levels++) {
     const root = newTable();
     memory.fill(root, 0, TABLE_BYTES);
     install(root, rootOf(word), levels - 1);
     addLive(root, 1);
-    word = root | (levels + 1);
+    word = root | (word & 0xff8) | (levels + 1);
   }
   setTop(block, word);
   return 0;
@@ -198,7 +198,7 @@ function shrink(block: u32, old: u32): void {
 
 @inline function begin(block: u32, prot: u32): void {
   control = block;
-  opts = options(block);
+  opts = optionsOf(top(block));
   attr = template(prot, opts);
   sizes = pageSizes(block);
   if (prot & PROT_SMALLEST) sizes &= 0 - sizes;
@@ -234,16 +234,19 @@ function prepare(block: u32, va: u64, count: u64): i32 {
   return missing < 0 ? missing : ENOMEM;
 }
 
-/** Maps `count` frames at `iova` to `oaFrame`. 0 or -errno with nothing changed. */
+/** Maps `frames` frames at `iova` to `oaFrame`. 0 or -errno with nothing changed. */
 export function mapRange(block: u32, iova: f64, oaFrame: f64, frames: f64, prot: u32): i32 {
-  if (!isWhole(iova) || !isWhole(oaFrame) || !(frames >= 1) || !isWhole(frames)) return EINVAL;
-  const count = <u64>frames;
-  const oa = <u64>oaFrame;
-  const va = inputRange(block, <u64>iova, count);
+  const first = whole(iova);
+  const oa = whole(oaFrame);
+  const count = whole(frames);
+  if (isOut(first) || isOut(oa) || isOut(count) || count == 0) return EINVAL;
+  const va = inputRange(top(block), first, count);
   const error = checkRange(block, va, oa, count);
   if (error != 0) return error;
   begin(block, prot);
   delta = oa - va;
+  const quick = mapInOneTable(block, va, va + count);
+  if (quick <= 0) return quick;
   const failed = prepare(block, va, count);
   if (failed != 0) return failed;
   const word = top(block);
@@ -251,22 +254,48 @@ export function mapRange(block: u32, iova: f64, oaFrame: f64, frames: f64, prot:
   return 0;
 }
 
+/**
+ * A range of smallest pages inside one leaf table whose parent exists: plan and fill in one descent.
+ * 0 or -errno, or 1 when the general way must be taken.
+ */
+function mapInOneTable(block: u32, va: u64, end: u64): i32 {
+  const word = top(block);
+  const levels = levelsOf(word);
+  if (levels < 2 || va >> itemLg2(1) != (end - 1) >> itemLg2(1)) return 1;
+  if (HAS_GROUPS && (delta & ((GRANULE << 1) - 1)) == 0 && sizes >> (GRANULE_LG2 + 1) != 0) return 1;
+  if (DYNAMIC_TOP && va >> itemLg2(levels) != 0) return 1;
+  if (bestSize(va, end) >= itemLg2(1)) return 1;
+  const parent = parentTableUnrolled(rootOf(word), levels, va);
+  if (parent == 0) return 1;
+  setRootLevel(levels - 1);
+  const at = slot(parent, 1, va);
+  const entry = load<u64>(at);
+  if (entry == 0) {
+    if (reserve(1, order(block)) != 0) return ENOMEM;
+    install(at, buildLeafTable(va, end), 0);
+    addLive(parent, 1);
+    return 0;
+  }
+  if (isLeaf(entry, 1)) return EADDRINUSE;
+  const table = tableOffset(entry);
+  if (liveCount(table) != 0 && anyPresent(slot(table, 0, va), slot(table, 0, end - GRANULE) + 8)) return EADDRINUSE;
+  fillLeafTable(table, va, end);
+  return 0;
+}
+
 /** The common single granule whose leaf table exists; everything else goes the general way. */
 export function mapOne(block: u32, iova: f64, oaFrame: f64, prot: u32): i32 {
-  if (isWhole(iova) && isWhole(oaFrame)) {
-    const va = inputRange(block, <u64>iova, GRANULE);
-    const oa = <u64>oaFrame;
-    const word = top(block);
-    if (!isOut(va) && (!DYNAMIC_TOP || va >> itemLg2(levelsOf(word)) == 0)) {
-      const table = leafTableUnrolled(rootOf(word), levelsOf(word), va);
-      if (table != 0 && oa + GRANULE <= oaLimit(block) && ((va | oa) & (GRANULE - 1)) == 0) {
-        const at = leafSlot(table, levelsOf(word), va);
-        if (load<u64>(at) != 0) return EADDRINUSE;
-        const word2 = options(block);
-        store<u64>(at, leafEntry(template(prot, word2), oa, 0, GRANULE_LG2, word2));
-        addLive(table, 1);
-        return 0;
-      }
+  const oa = whole(oaFrame);
+  const word = top(block);
+  const va = inputFrame(word, whole(iova));
+  if (!isOut(va) && oa < oaLimit(block) && ((va | oa) & (GRANULE - 1)) == 0 && (!DYNAMIC_TOP || va >> itemLg2(levelsOf(word)) == 0)) {
+    const table = leafTableUnrolled(rootOf(word), levelsOf(word), va);
+    if (table != 0) {
+      const at = leafSlot(table, levelsOf(word), va);
+      if (load<u64>(at) != 0) return EADDRINUSE;
+      store<u64>(at, leafEntry(template(prot, optionsOf(word)), oa, 0, GRANULE_LG2, optionsOf(word)));
+      addLive(table, 1);
+      return 0;
     }
   }
   return mapRange(block, iova, oaFrame, <f64>GRANULE, prot);
@@ -277,19 +306,20 @@ export function mapOne(block: u32, iova: f64, oaFrame: f64, prot: u32): i32 {
 
 let planned: u32 = 0;
 let oldTop: u32 = 0;
-let limitOa: u64 = 0;
 
 /** Starts a list of `frames` in all at `iova`. Returns the errno of the whole range. */
 export function beginRuns(block: u32, iova: f64, frames: f64, prot: u32): i32 {
-  if (!isWhole(iova) || !(frames >= 1) || !isWhole(frames)) return EINVAL;
-  const va = inputRange(block, <u64>iova, <u64>frames);
-  const error = checkRange(block, va, 0, 1 << GRANULE_LG2);
+  const first = whole(iova);
+  const count = whole(frames);
+  if (isOut(first) || isOut(count) || count == 0) return EINVAL;
+  const va = inputRange(top(block), first, count);
+  const error = checkRange(block, va, 0, GRANULE);
   if (error != 0) return error;
-  if (((<u64>frames) & (GRANULE - 1)) != 0) return EINVAL;
+  if ((count & (GRANULE - 1)) != 0) return EINVAL;
   begin(block, prot);
   planned = 0;
   oldTop = top(block);
-  if (DYNAMIC_TOP && grow(block, va + <u64>frames - 1) != 0) return ENOMEM;
+  if (DYNAMIC_TOP && grow(block, va + count - 1) != 0) return ENOMEM;
   const levels = levelsOf(top(block));
   setRootLevel(levels - 1);
   limitSizes(levels);
@@ -304,14 +334,12 @@ function abandon(block: u32, error: i32): i32 {
 
 /** Plans `n` runs from the scratch area at `iova`; `last` reserves. */
 export function planRuns(block: u32, iova: f64, n: u32, last: bool): i32 {
-  let va = inputRange(block, <u64>iova, 1);
   const word = top(block);
+  let va = inputFrame(word, whole(iova));
   for (let i: u32 = 0; i < n; i++) {
-    const pfn = load<f64>(SCRATCH + i * 16);
-    const length = load<f64>(SCRATCH + i * 16, 8);
-    if (!isWhole(pfn) || !isWhole(length) || !(length >= 1)) return abandon(block, EINVAL);
-    const oa = <u64>pfn;
-    const count = <u64>length;
+    const oa = whole(load<f64>(SCRATCH + i * 16));
+    const count = whole(load<f64>(SCRATCH + i * 16, 8));
+    if (isOut(oa) || isOut(count) || count == 0) return abandon(block, EINVAL);
     const error = checkRange(block, va, oa, count);
     if (error != 0) return abandon(block, error);
     delta = oa - va;
@@ -327,13 +355,13 @@ export function planRuns(block: u32, iova: f64, n: u32, last: bool): i32 {
 
 /** Writes `n` planned runs from the scratch area at `iova`. */
 export function writeRuns(block: u32, iova: f64, n: u32): void {
-  let va = inputRange(block, <u64>iova, 1);
   const word = top(block);
+  let va = inputFrame(word, whole(iova));
   let table: u32 = 0; // leaf table of the run before, and the region it covers
   let region: u64 = NONE;
   for (let i: u32 = 0; i < n; i++) {
-    const oa = <u64>load<f64>(SCRATCH + i * 16);
-    const count = <u64>load<f64>(SCRATCH + i * 16, 8);
+    const oa = <u64>(<i64>load<f64>(SCRATCH + i * 16));
+    const count = <u64>(<i64>load<f64>(SCRATCH + i * 16, 8));
     delta = oa - va;
     if (count == GRANULE) {
       if (va >> itemLg2(1) != region || table == 0) {

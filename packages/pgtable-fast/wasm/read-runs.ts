@@ -1,9 +1,9 @@
 // Read-back of output frames as (frame, frames) runs; a hole is a run of frame -1.
 import { DYNAMIC_TOP, GRANULE_LG2, HAS_GROUPS, RUN_MASK, HIGH_OUTPUT_SPLIT, isLeaf, leafFrame } from './format';
-import { GRANULE, itemLg2, slot, slotsLg2, tableOffset, rootOf, levelsOf, inputRange, isOut, isWhole, setRootLevel } from './walk';
+import { GRANULE, itemLg2, slot, slotsLg2, tableOffset, rootOf, levelsOf, inputRange, isOut, whole, optionsOf, setRootLevel } from './walk';
 import { EINVAL, ERANGE } from './pool';
 import { SCRATCH } from './env';
-import { options, top } from './control-block';
+import { top } from './control-block';
 
 const HOLE: u64 = u64.MAX_VALUE;
 
@@ -108,19 +108,20 @@ function readTree(table: u32, level: i32, va: u64, end: u64): void {
 
 /** Writes at most `capacity` runs of the range to the scratch area. Number of runs, or -errno. */
 export function readRuns(block: u32, iova: f64, frames: f64, capacity: u32): i32 {
-  if (!isWhole(iova) || !isWhole(frames)) return EINVAL;
-  const count = <u64>frames;
+  const count = whole(frames);
+  const first = whole(iova);
+  if (isOut(first) || isOut(count)) return EINVAL;
   if (count == 0) return 0;
-  const va = inputRange(block, <u64>iova, count);
+  const word = top(block);
+  const va = inputRange(word, first, count);
   if (isOut(va)) return ERANGE;
   if (((va | count) & (GRANULE - 1)) != 0) return EINVAL;
-  opts = options(block);
+  opts = optionsOf(word);
   runLength = 0;
   runFrame = 0;
   out = SCRATCH;
   outEnd = SCRATCH + capacity * 16;
   full = false;
-  const word = top(block);
   const levels = levelsOf(word);
   setRootLevel(levels - 1);
   let end = va + count;

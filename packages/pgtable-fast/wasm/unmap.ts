@@ -3,10 +3,10 @@
 import { HAS_GROUPS, DYNAMIC_TOP, GRANULE_LG2, isLeaf, groupLg2 } from './format';
 import {
   ENTRIES, GRANULE, itemLg2, slot, slotsLg2, tableOffset, leafSlot, leafTableUnrolled, rootOf, levelsOf,
-  inputRange, isOut, isWhole, setRootLevel,
+  inputFrame, inputRange, isOut, whole, setRootLevel,
 } from './walk';
-import { top, vaLimit } from './control-block';
-import { EINVAL, ERANGE, addLive } from './pool';
+import { top } from './control-block';
+import { EINVAL, ERANGE, addLive, liveCount } from './pool';
 import { clear, clearCounting } from './fill';
 import { freeTree } from './freed';
 
@@ -31,7 +31,9 @@ function unmapLeafTable(table: u32, va: u64, end: u64): u64 {
     const last = load<u64>(to - 8);
     if (last != 0) to += ((1 << groupLg2(last, 0)) - 1 - slotsBefore(last, 0, end - GRANULE)) << 3;
   }
-  const count = clearCounting(from, to);
+  let count: u32 = (to - from) >> 3;
+  if (liveCount(table) == ENTRIES) clear(from, to);
+  else count = clearCounting(from, to);
   addLive(table, 0 - count);
   return (<u64>count) << GRANULE_LG2;
 }
@@ -83,13 +85,14 @@ function unmapTree(table: u32, level: i32, va: u64, end: u64): u64 {
 
 /** Unmaps every leaf that starts in the range. Frames unmapped, 0 when it starts inside a leaf, or -errno. */
 export function unmapRange(block: u32, iova: f64, frames: f64): f64 {
-  if (!isWhole(iova) || !isWhole(frames)) return EINVAL;
-  const count = <u64>frames;
+  const count = whole(frames);
+  const first = whole(iova);
+  if (isOut(first) || isOut(count)) return EINVAL;
   if (count == 0) return 0;
-  const va = inputRange(block, <u64>iova, count);
+  const word = top(block);
+  const va = inputRange(word, first, count);
   if (isOut(va)) return ERANGE;
   if (((va | count) & (GRANULE - 1)) != 0) return EINVAL;
-  const word = top(block);
   const levels = levelsOf(word);
   let end = va + count;
   if (DYNAMIC_TOP) {
@@ -105,20 +108,18 @@ export function unmapRange(block: u32, iova: f64, frames: f64): f64 {
 
 /** One granule whose leaf table exists; everything else goes the general way. */
 export function unmapOne(block: u32, iova: f64): f64 {
-  if (isWhole(iova)) {
-    const va = inputRange(block, <u64>iova, GRANULE);
-    const word = top(block);
-    if (!isOut(va) && (va & (GRANULE - 1)) == 0 && (!DYNAMIC_TOP || va >> itemLg2(levelsOf(word)) == 0)) {
-      const table = leafTableUnrolled(rootOf(word), levelsOf(word), va);
-      if (table != 0) {
-        const at = leafSlot(table, levelsOf(word), va);
-        const entry = load<u64>(at);
-        if (entry == 0) return 0;
-        if (!HAS_GROUPS || groupLg2(entry, 0) == 0) {
-          store<u64>(at, 0);
-          addLive(table, -1);
-          return <f64>GRANULE;
-        }
+  const word = top(block);
+  const va = inputFrame(word, whole(iova));
+  if (!isOut(va) && (va & (GRANULE - 1)) == 0 && (!DYNAMIC_TOP || va >> itemLg2(levelsOf(word)) == 0)) {
+    const table = leafTableUnrolled(rootOf(word), levelsOf(word), va);
+    if (table != 0) {
+      const at = leafSlot(table, levelsOf(word), va);
+      const entry = load<u64>(at);
+      if (entry == 0) return 0;
+      if (!HAS_GROUPS || groupLg2(entry, 0) == 0) {
+        store<u64>(at, 0);
+        addLive(table, -1);
+        return <f64>GRANULE;
       }
     }
   }

@@ -1,8 +1,6 @@
 // Geometry shared by all operations, and the walk to a leaf. `format` is the format's own file: the
 // build links one engine per format, so that everything below folds to constants.
 import { LEVEL_BITS, GRANULE_LG2, MAX_LEVELS, HAS_GROUPS, WIDE_ROOT, SIGN_EXTENDED, isLeaf, tableLo, leafFrame, groupLg2 } from './format';
-import { offsetOf } from './pool';
-import { top, options, rootEntries, vaLimit } from './control-block';
 
 export const LEVEL_MASK: u32 = (1 << LEVEL_BITS) - 1;
 export const TABLE_BYTES: u32 = 8 << LEVEL_BITS;
@@ -27,8 +25,9 @@ export let rootLevel: i32 = 0;
   return table + (index << 3);
 }
 
+/** Memory offset of the table that `entry` points to: the low half of its address. */
 @inline export function tableOffset(entry: u64): u32 {
-  return offsetOf(tableLo(entry));
+  return tableLo(entry);
 }
 
 /** Slots that a leaf covers, as log2. */
@@ -36,38 +35,66 @@ export let rootLevel: i32 = 0;
   return HAS_GROUPS ? groupLg2(entry, level) : 0;
 }
 
-const OPTION_SIGN_EXTEND: u32 = 1;
+@inline export function rootOf(word: u32): u32 { return word & 0xfffff000; }
+@inline export function levelsOf(word: u32): i32 { return <i32>(word & 7); }
+@inline export function optionsOf(word: u32): u32 { return (word >>> 3) & 7; }
+@inline export function widthOf(word: u32): u64 { return <u64>((word >>> 6) & 63); }
+
+const OPTION_SIGN_EXTEND: u32 = 1 << 3; // as it stands in the top word
 const OUT: u64 = u64.MAX_VALUE;
+
+@inline function isSignExtended(word: u32): bool {
+  return SIGN_EXTENDED && (word & OPTION_SIGN_EXTEND) != 0;
+}
 
 /**
  * The index form of an input frame: itself, or for sign-extended tables the low bits of a canonical
  * frame. OUT when the frame is outside the table's input range.
  */
-@inline export function inputFrame(block: u32, frame: u64): u64 {
-  const limit = vaLimit(block);
-  if (SIGN_EXTENDED && (options(block) & OPTION_SIGN_EXTEND) != 0) {
-    const half = limit >> 1;
-    const shifted = (frame + half) & 0x000f_ffff_ffff_ffff; // [-half, half) to [0, limit)
-    return frame < (1 << 52) && shifted < limit ? frame & (limit - 1) : OUT;
+@inline export function inputFrame(word: u32, frame: u64): u64 {
+  const width = widthOf(word);
+  if (isSignExtended(word)) {
+    const spare = 64 - width;
+    const canonical = <u64>(<i64>(frame << spare) >> spare) & 0x000f_ffff_ffff_ffff;
+    return canonical == frame ? frame & (((<u64>1) << width) - 1) : OUT;
   }
-  return frame < limit ? frame : OUT;
+  return frame >> width == 0 ? frame : OUT;
 }
 
 /** Index form of the first frame of `[frame, frame + count)`; OUT when any of it is outside. */
-@inline export function inputRange(block: u32, frame: u64, count: u64): u64 {
-  const limit = vaLimit(block);
-  const first = inputFrame(block, frame);
+@inline export function inputRange(word: u32, frame: u64, count: u64): u64 {
+  const first = inputFrame(word, frame);
   if (first == OUT) return OUT;
-  if (SIGN_EXTENDED && (options(block) & OPTION_SIGN_EXTEND) != 0) {
-    const half = limit >> 1; // a range must lie in one half
-    const room = first < half ? half - first : limit - first;
-    return count <= room ? first : OUT;
-  }
-  return count <= limit - first ? first : OUT;
+  const limit = (<u64>1) << widthOf(word);
+  // A range of a sign-extended table must lie in one half.
+  const end = isSignExtended(word) && first < limit >> 1 ? limit >> 1 : limit;
+  return count <= end - first ? first : OUT;
+}
+
+/** The frame as the caller counts it: sign-extended again. */
+@inline export function outward(word: u32, va: u64): u64 {
+  const width = widthOf(word);
+  if (!isSignExtended(word) || va >> (width - 1) == 0) return va;
+  return va + 0x0010_0000_0000_0000 - ((<u64>1) << width);
+}
+
+/** A caller's frame as a bound in index form: addresses that are not canonical count as the upper half's start. */
+@inline export function boundary(word: u32, frame: u64): u64 {
+  const limit = (<u64>1) << widthOf(word);
+  if (!isSignExtended(word)) return min(frame, limit);
+  const half = limit >> 1;
+  const upper: u64 = 0x0010_0000_0000_0000 - half;
+  return frame < half ? frame : frame < upper ? half : frame - upper + half;
 }
 
 @inline export function isOut(frame: u64): bool {
   return frame == OUT;
+}
+
+/** A whole number from the host, or OUT for a fraction, a negative number or one beyond 2^63. */
+@inline export function whole(x: f64): u64 {
+  const n = <i64>x;
+  return <f64>n == x && n >= 0 ? <u64>n : OUT;
 }
 
 /** One step down for the unrolled walks: entry of `va` at `level`, root indices unmasked. */
@@ -120,8 +147,8 @@ const OUT: u64 = u64.MAX_VALUE;
   return frameIn(entry, 0, va, opts);
 }
 
-/** Level-0 table for a single-entry operation, levels unrolled; 0 when there is none. */
-@inline export function leafTableUnrolled(table: u32, levels: i32, va: u64): u32 {
+/** Level-1 table that holds `va`, levels unrolled; 0 when there is none or a leaf is above. Two levels at least. */
+@inline export function parentTableUnrolled(table: u32, levels: i32, va: u64): u32 {
   let entry: u64;
   if (MAX_LEVELS >= 6 && levels >= 6) {
     entry = entryAt(table, 5, levels, va);
@@ -143,12 +170,16 @@ const OUT: u64 = u64.MAX_VALUE;
     if (entry == 0 || isLeaf(entry, 2)) return 0;
     table = tableOffset(entry);
   }
-  if (levels >= 2) {
-    entry = entryAt(table, 1, levels, va);
-    if (entry == 0 || isLeaf(entry, 1)) return 0;
-    table = tableOffset(entry);
-  }
   return table;
+}
+
+/** Level-0 table that holds `va`; 0 when there is none. */
+@inline export function leafTableUnrolled(table: u32, levels: i32, va: u64): u32 {
+  if (levels < 2) return table;
+  const parent = parentTableUnrolled(table, levels, va);
+  if (parent == 0) return 0;
+  const entry = entryAt(parent, 1, levels, va);
+  return entry == 0 || isLeaf(entry, 1) ? 0 : tableOffset(entry);
 }
 
 /** Address of the entry for `va` in the level-0 table that the walks above found. */
@@ -156,12 +187,4 @@ const OUT: u64 = u64.MAX_VALUE;
   let index = <u32>(va >> GRANULE_LG2);
   if (!WIDE_ROOT || levels > 1) index &= LEVEL_MASK;
   return table + (index << 3);
-}
-
-@inline export function rootOf(topWord: u32): u32 { return topWord & 0xfffff000; }
-@inline export function levelsOf(topWord: u32): i32 { return <i32>(topWord & 15); }
-
-/** Whether a number from the host is a whole frame number or count. */
-@inline export function isWhole(x: f64): bool {
-  return <f64>(<i64>x) == x && x >= 0;
 }

@@ -51,7 +51,7 @@ export interface Engine {
 /** What an engine imports. */
 export interface EngineHost {
   readonly memory: WasmMemory;
-  /** Host-physical byte address of memory offset 0. */
+  /** Host-physical byte address where the pool starts; its low half is the memory offset. */
   readonly base: number;
   /** Offset of this thread's scratch area. */
   readonly scratchOffset: number;
@@ -83,15 +83,15 @@ function moduleOf(image: EngineImage, build: EngineBuild): WasmModule {
 
 /** Binds an engine to a memory. */
 export function createEngine(image: EngineImage, build: EngineBuild, host: EngineHost): Engine {
-  const baseLo = host.base % 0x1_0000_0000;
-  const baseHi = (host.base - baseLo) / 0x1_0000_0000;
+  const origin = host.base % 0x1_0000_0000;
+  const baseHi = (host.base - origin) / 0x1_0000_0000;
   const grow = (pages: number) => host.grow(pages >>> 0);
   return instantiate<Engine>(moduleOf(image, build), {
     env: {
       memory: host.memory,
       grow,
-      baseLo: baseLo | 0,
       baseHi: baseHi | 0,
+      origin: origin | 0,
       scratch: host.scratchOffset | 0,
     },
   });

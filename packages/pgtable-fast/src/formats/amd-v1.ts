@@ -57,6 +57,7 @@ export function amdV1(options: AmdV1Options = {}): PageTableFormat {
     decoder: createAmdDecoder(12),
     levels,
     maxLevels,
+    growing: true,
     iovaBits,
     oaBits,
     frameLg2: 12,

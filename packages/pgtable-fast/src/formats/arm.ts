@@ -53,6 +53,7 @@ function armFormat(
     decoder: createArmDecoder(stage, geometry),
     levels,
     maxLevels: levels,
+    growing: false,
     iovaBits,
     oaBits,
     frameLg2: 12,

@@ -14,6 +14,8 @@ export interface PageTableFormat {
   /** Levels at the start, and the most it grows to. */
   readonly levels: number;
   readonly maxLevels: number;
+  /** The root may move: levels are added on top. */
+  readonly growing: boolean;
   /** Width of input addresses in bits; sign-extended formats count the sign. */
   readonly iovaBits: number;
   readonly oaBits: number;
@@ -30,7 +32,7 @@ export interface PageTableFormat {
   /** log2 of the 4 KiB pages of a table, and of the root. */
   readonly order: number;
   readonly rootOrder: number;
-  /** Option bits of the engine. */
+  /** Option bits of the engine, three at most. */
   readonly options: number;
 }
 

@@ -33,6 +33,7 @@ export function mockFormat(options: MockFormatOptions = {}): PageTableFormat {
     decoder: createAmdDecoder(11),
     levels,
     maxLevels: 5,
+    growing: true,
     iovaBits: checkOption('mock', 'iovaBits', options.iovaBits ?? 56, 12, 56),
     oaBits: checkOption('mock', 'oaBits', options.oaBits ?? 51, 31, 51),
     frameLg2: 11,

@@ -74,6 +74,7 @@ export function vtdSecondStage(options: VtdSecondStageOptions): PageTableFormat 
     decoder: createDecoder(oaBits),
     levels,
     maxLevels: levels,
+    growing: false,
     iovaBits: 12 + 9 * levels,
     oaBits,
     frameLg2: 12,

@@ -84,6 +84,7 @@ export function x86FirstStage(options: X86FirstStageOptions): PageTableFormat {
     decoder: createDecoder(oaBits),
     levels,
     maxLevels: levels,
+    growing: false,
     iovaBits: 12 + 9 * levels,
     oaBits,
     frameLg2: 12,

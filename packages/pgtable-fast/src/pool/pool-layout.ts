@@ -6,11 +6,11 @@
 /** A chunk: its first page holds an 8-byte record for each of its pages. */
 export const CHUNK_BYTES = 2 * 1024 * 1024;
 
-/** Page 1 of chunk 0. Fields are u32 indices into memory. */
+/** Pool header, page 1 of the first chunk: u32 indices from the start of the pool. */
 export const HEADER = {
-  /** First 4 KiB page never handed out. */
+  /** Number of the first 4 KiB page never handed out, counted from memory offset 0. */
   BUMP: (4096 + 4) / 4,
-  /** 4 KiB pages in the memory. */
+  /** Number of the page behind the memory. */
   LIMIT: (4096 + 8) / 4,
   /** Pages handed out and not freed. */
   IN_USE: (4096 + 12) / 4,
@@ -21,12 +21,12 @@ export const HEADER = {
 /** Free-list orders: blocks of `2^order` pages. */
 export const ORDERS = 9;
 
-/** Pages 2..17: arguments and results of list, batch and bitmap operations. */
+/** Pages 2..17 of the first chunk: arguments and results of list, batch and bitmap operations. */
 export const SCRATCH_OFFSET = 8192;
 /** Size of the scratch area in bytes. */
 export const SCRATCH_BYTES = 65536;
 
-/** First page handed out. */
+/** First page handed out, counted from the start of the pool. */
 export const FIRST_PAGE = (SCRATCH_OFFSET + SCRATCH_BYTES) / 4096;
 
 /** Bytes of a table's control block. */
@@ -34,11 +34,8 @@ export const CONTROL_BYTES = 64;
 
 /** Fields of a control block: u32 indices from its start. */
 export const CONTROL = {
-  /** Root offset (page aligned) | levels. */
+  /** Top word: see {@link topWord}. */
   TOP: 0,
-  OPTIONS: 1,
-  /** u64: frames of the input space. */
-  VA_LIMIT: 2,
   /** u64: frames of the output space. */
   OA_LIMIT: 4,
   /** u64: bit s set when pages of 2^s frames may be used. */
@@ -53,3 +50,21 @@ export const CONTROL = {
   /** Tables in the tree. */
   TABLES: 14,
 } as const;
+
+/**
+ * All that a walk needs: offset of the root in bits 31:12, width of the input in bits of a frame number
+ * in 11:6, option bits of the format in 5:3, levels in 2:0.
+ */
+export function topWord(root: number, width: number, options: number, levels: number): number {
+  return root | (width << 6) | (options << 3) | levels;
+}
+
+/** Levels in a top word. */
+export function levelsOf(top: number): number {
+  return top & 7;
+}
+
+/** Offset of the root in a top word. */
+export function rootOf(top: number): number {
+  return (top & ~4095) >>> 0;
+}

@@ -150,21 +150,35 @@ export class PageTablePool {
 
   /** A shard after the last one; undefined when the pool is at its maximum. */
   addShard(): Shard | undefined {
-    const used = this.shards.length * this.#options.shardBytes;
-    if (used >= this.#options.maxBytes) return undefined;
+    if (this.#shardSize(this.#nextBase()) === 0) return undefined;
     const shard = this.#addShard(undefined);
     for (const listener of this.#listeners) listener(shard, true);
     return shard;
   }
 
+  /** Address behind the last shard. */
+  #nextBase(): number {
+    const last = this.shards.at(-1);
+    return last ? last.base + last.maxBytes : this.#options.base;
+  }
+
+  /** Most bytes of a shard at `base`: it ends where its low address half would start again. */
+  #shardSize(base: number): number {
+    const { maxBytes, shardBytes } = this.#options;
+    const left = this.#options.base + maxBytes - base;
+    return Math.min(shardBytes, left, MAX_SHARD_BYTES - (base % MAX_SHARD_BYTES));
+  }
+
   #addShard(memory: WasmMemory | undefined): Shard {
-    const { base, maxBytes, shardBytes, initialBytes, shared } = this.#options;
+    const { initialBytes, shared } = this.#options;
     const index = this.shards.length;
+    const base = this.#nextBase();
+    const size = this.#shardSize(base);
     const shard = new Shard({
       name: `page-table pool ${index}`,
-      base: base + index * shardBytes,
-      initialBytes: Math.min(index === 0 ? initialBytes : CHUNK_BYTES, shardBytes),
-      maxBytes: Math.min(shardBytes, maxBytes - index * shardBytes),
+      base,
+      initialBytes: Math.min(index === 0 ? initialBytes : CHUNK_BYTES, size),
+      maxBytes: size,
       shared,
       build: this.#build,
       memory,

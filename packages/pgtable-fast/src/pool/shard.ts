@@ -27,8 +27,11 @@ export interface PoolRegion {
   readonly base: number;
   /** Bytes; grows. */
   readonly size: number;
-  /** Replaced when a non-shared memory grows: never keep it across calls. */
+  /** Replaced when a non-shared memory grows: never keep it or a view across calls. */
   readonly buffer: ArrayBuffer | SharedArrayBuffer;
+  /** Where the region starts in `buffer`: the low half of `base`. */
+  readonly byteOffset: number;
+  /** Views of the region. */
   readonly u8: Uint8Array;
   readonly i32: Int32Array;
 }
@@ -38,6 +41,7 @@ export interface ShardOptions {
   readonly name: string;
   readonly base: number;
   readonly initialBytes: number;
+  /** At most up to the next multiple of 4 GiB. */
   readonly maxBytes: number;
   readonly shared: boolean;
   /** Forces a build; for tests of the scalar engine. */
@@ -62,10 +66,12 @@ export class Shard implements PoolRegion {
   readonly memory: WasmMemory;
   readonly build: EngineBuild;
   readonly scratchOffset: number;
+  readonly byteOffset: number;
   buffer!: ArrayBuffer | SharedArrayBuffer;
   u8!: Uint8Array;
   i32!: Int32Array;
-  f64!: Float64Array;
+  /** The whole memory, for offsets as the engines have them. */
+  words!: Int32Array;
   /** The scratch area as doubles, and as bytes. */
   scratchF64!: Float64Array;
   scratchU8!: Uint8Array;
@@ -81,25 +87,29 @@ export class Shard implements PoolRegion {
     this.base = options.base;
     this.maxBytes = options.maxBytes;
     this.build = options.build ?? bestBuild(options.shared);
-    this.scratchOffset = options.scratchOffset ?? SCRATCH_OFFSET;
+    this.byteOffset = options.base % 0x1_0000_0000;
+    this.scratchOffset = options.scratchOffset ?? this.byteOffset + SCRATCH_OFFSET;
     this.#onGrow = options.onGrow;
+    const { byteOffset } = this;
+    const { initialBytes, maxBytes, shared } = options;
     this.memory =
-      options.memory ?? createMemory(options.initialBytes, options.maxBytes, options.shared);
+      options.memory ?? createMemory(byteOffset + initialBytes, byteOffset + maxBytes, shared);
     this.refresh();
     if (!options.memory) {
-      this.i32[HEADER.BUMP] = FIRST_PAGE;
-      this.i32[HEADER.LIMIT] = this.size / PAGE_BYTES;
+      this.i32[HEADER.BUMP] = byteOffset / PAGE_BYTES + FIRST_PAGE;
+      this.i32[HEADER.LIMIT] = (byteOffset + this.size) / PAGE_BYTES;
     }
   }
 
   /** Takes new views after the memory has grown, here or in another thread. */
   refresh(): void {
     const { buffer } = this.memory;
+    const { byteOffset } = this;
     this.buffer = buffer;
-    this.size = buffer.byteLength;
-    this.u8 = new Uint8Array(buffer);
-    this.i32 = new Int32Array(buffer);
-    this.f64 = new Float64Array(buffer);
+    this.size = buffer.byteLength - byteOffset;
+    this.u8 = new Uint8Array(buffer, byteOffset);
+    this.i32 = new Int32Array(buffer, byteOffset);
+    this.words = new Int32Array(buffer);
     this.scratchF64 = new Float64Array(buffer, this.scratchOffset, SCRATCH_BYTES / 8);
     this.scratchU8 = new Uint8Array(buffer, this.scratchOffset, SCRATCH_BYTES);
   }
@@ -112,7 +122,7 @@ export class Shard implements PoolRegion {
     const step = Math.min(Math.max(asked, Math.min(this.size, MAX_STEP_BYTES)), room);
     if (!this.#growBytes(step) && !this.#growBytes(asked)) return ERRNO.ENOMEM;
     this.refresh();
-    this.i32[HEADER.LIMIT] = this.size / PAGE_BYTES;
+    this.i32[HEADER.LIMIT] = (this.byteOffset + this.size) / PAGE_BYTES;
     this.#onGrow(this);
     return 0;
   }
@@ -145,13 +155,13 @@ export class Shard implements PoolRegion {
         this.#freeBlocks.push(page + at);
     }
     const block = this.#freeBlocks.pop() as number;
-    this.u8.fill(0, block, block + CONTROL_BYTES);
+    this.words.fill(0, block >>> 2, (block + CONTROL_BYTES) >>> 2);
     return block;
   }
 
   /** Gives a control block back. */
   releaseControlBlock(block: number): void {
-    this.u8.fill(0, block, block + CONTROL_BYTES);
+    this.words.fill(0, block >>> 2, (block + CONTROL_BYTES) >>> 2);
     this.#freeBlocks.push(block);
   }
 

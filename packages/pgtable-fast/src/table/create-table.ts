@@ -4,7 +4,7 @@
  */
 import type { PageTableFormat } from '../formats/format.ts';
 import type { PageTablePool } from '../pool/pool.ts';
-import { CONTROL } from '../pool/pool-layout.ts';
+import { CONTROL, topWord } from '../pool/pool-layout.ts';
 import type { Shard } from '../pool/shard.ts';
 import type { PageTable } from './page-table.ts';
 import { defineTableClass, type TableClass } from './table-class.ts';
@@ -36,22 +36,20 @@ function store64(i32: Int32Array, at: number, value: number): void {
 
 /** Fills the control block of a new table whose root is at offset `root`. */
 function initialise(shard: Shard, format: PageTableFormat, block: number, root: number): void {
-  const { i32 } = shard;
+  const i32 = shard.words;
   const at = block >>> 2;
   const { frameLg2 } = format;
-  shard.u8.fill(0, root, root + 4096 * 2 ** format.rootOrder);
-  store64(i32, at + CONTROL.VA_LIMIT, 2 ** (format.iovaBits - frameLg2));
+  i32.fill(0, root >>> 2, (root >>> 2) + 1024 * 2 ** format.rootOrder);
   store64(i32, at + CONTROL.OA_LIMIT, 2 ** (format.oaBits - frameLg2));
   let sizes = 0;
   for (const lg2 of format.pageSizesLg2) sizes += 2 ** (lg2 - frameLg2);
   store64(i32, at + CONTROL.PAGE_SIZES, sizes);
-  i32[at + CONTROL.OPTIONS] = format.options;
   i32[at + CONTROL.ORDER] = format.order;
   i32[at + CONTROL.ROOT_ORDER] = format.rootOrder;
   i32[at + CONTROL.ROOT_ENTRIES] = format.rootEntries;
   i32[at + CONTROL.MAX_LEVELS] = format.maxLevels;
   i32[at + CONTROL.TABLES] = 1;
-  i32[at + CONTROL.TOP] = root | format.levels;
+  i32[at + CONTROL.TOP] = topWord(root, format.iovaBits - frameLg2, format.options, format.levels);
 }
 
 /** Control block with an empty root in one shard; 0 when it has no room. */

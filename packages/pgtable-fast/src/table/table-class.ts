@@ -6,7 +6,7 @@
 import type { Engine } from '../engine/engine.ts';
 import { ERRNO } from '../errno.ts';
 import type { PageTableFormat } from '../formats/format.ts';
-import { CONTROL, SCRATCH_BYTES } from '../pool/pool-layout.ts';
+import { CONTROL, levelsOf, rootOf, SCRATCH_BYTES } from '../pool/pool-layout.ts';
 import type { Shard } from '../pool/shard.ts';
 import type { WalkTrace } from '../walk/walk-trace.ts';
 import { createWalker, type Walker, type WalkMemory } from '../walk/walker.ts';
@@ -17,6 +17,8 @@ import { DIRTY, PROT } from './page-table.ts';
 const SCRATCH_RUNS = SCRATCH_BYTES / 16;
 /** Frames that fit in the scratch area. */
 const SCRATCH_FRAMES = SCRATCH_BYTES / 8;
+/** From here on a copy by subarray is faster than one by a loop, its two small objects included. */
+const BULK_FRAMES = 256;
 /** Bitmap bits of one engine call: 1 GiB of 4 KiB frames, with room for an odd first bit. */
 const BITMAP_BITS = 262_144;
 /** Bitmaps up to this many bytes are merged byte by byte, larger ones copied in and out. */
@@ -42,24 +44,27 @@ export function defineTableClass(shard: Shard, engine: Engine, granule: number):
   return class Table implements PageTable {
     readonly format: PageTableFormat;
     #block: number;
+    /** What the engine's translate takes: the top word, or the control block of a growing table. */
+    #handle: number;
     #walker: Walker | undefined;
     #listAt = 0;
 
     constructor(format: PageTableFormat, block: number) {
       this.format = format;
       this.#block = block;
+      this.#handle = format.growing ? block : this.#top;
     }
 
     get #top(): number {
-      return shard.i32[(this.#block >>> 2) + CONTROL.TOP] as number;
+      return shard.words[(this.#block >>> 2) + CONTROL.TOP] as number;
     }
 
     get rootPa(): number {
-      return shard.base + ((this.#top & ~4095) >>> 0);
+      return shard.base - shard.byteOffset + rootOf(this.#top);
     }
 
     get levels(): number {
-      return this.#top & 15;
+      return levelsOf(this.#top);
     }
 
     get iovaBits(): number {
@@ -174,16 +179,18 @@ export function defineTableClass(shard: Shard, engine: Engine, granule: number):
     }
 
     translate(iovaPfn: number): number {
-      return translate(this.#block, iovaPfn);
+      return translate(this.#handle, iovaPfn);
     }
 
     translateBatch(iovaPfns: Float64Array, out: Float64Array, count: number): void {
       for (let at = 0; at < count; at += SCRATCH_FRAMES) {
         const n = Math.min(SCRATCH_FRAMES, count - at);
         const scratch = shard.scratchF64;
-        for (let i = 0; i < n; i++) scratch[i] = iovaPfns[at + i] as number;
-        engine.translateBatch(this.#block, n);
-        for (let i = 0; i < n; i++) out[at + i] = scratch[i] as number;
+        if (n >= BULK_FRAMES) scratch.set(iovaPfns.subarray(at, at + n));
+        else for (let i = 0; i < n; i++) scratch[i] = iovaPfns[at + i] as number;
+        engine.translateBatch(this.#handle, n);
+        if (n >= BULK_FRAMES) out.set(scratch.subarray(0, n), at);
+        else for (let i = 0; i < n; i++) out[at + i] = scratch[i] as number;
       }
     }
 
@@ -312,12 +319,12 @@ export function defineTableClass(shard: Shard, engine: Engine, granule: number):
 
     takeFreedTables(): number {
       const at = this.#block >>> 2;
-      const { i32 } = shard;
-      const count = i32[at + CONTROL.FREED_COUNT] as number;
+      const { words } = shard;
+      const count = words[at + CONTROL.FREED_COUNT] as number;
       if (count === 0) return 0;
-      const page = (i32[at + CONTROL.FREED_HEAD] as number) >>> 12;
-      i32[at + CONTROL.FREED_COUNT] = 0;
-      i32[at + CONTROL.FREED_HEAD] = 0;
+      const page = (words[at + CONTROL.FREED_HEAD] as number) >>> 12;
+      words[at + CONTROL.FREED_COUNT] = 0;
+      words[at + CONTROL.FREED_HEAD] = 0;
       return count * HANDLE_PAGES + page;
     }
 
@@ -332,22 +339,23 @@ export function defineTableClass(shard: Shard, engine: Engine, granule: number):
       if (block === 0) return;
       engine.freeAll(block);
       this.freeTables(this.takeFreedTables());
-      engine.release(this.#top & ~4095, this.format.rootOrder);
+      engine.release(rootOf(this.#top), this.format.rootOrder);
       shard.releaseControlBlock(block);
       this.#block = 0;
+      this.#handle = 0;
     }
 
     stats(): TableStats {
       const at = this.#block >>> 2;
-      const { i32 } = shard;
-      const tables = this.#block === 0 ? 0 : (i32[at + CONTROL.TABLES] as number);
+      const { words } = shard;
+      const tables = this.#block === 0 ? 0 : (words[at + CONTROL.TABLES] as number);
       const { order, rootOrder } = this.format;
       const rootBytes = tables === 0 ? 0 : 4096 * 2 ** rootOrder;
       return {
         mappedPages: this.#block === 0 ? 0 : engine.mappedFrames(this.#block),
         tables,
         tableBytes: rootBytes + Math.max(tables - 1, 0) * 4096 * 2 ** order,
-        freedTables: this.#block === 0 ? 0 : (i32[at + CONTROL.FREED_COUNT] as number),
+        freedTables: this.#block === 0 ? 0 : (words[at + CONTROL.FREED_COUNT] as number),
       };
     }
   };
