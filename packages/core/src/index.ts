@@ -6,3 +6,4 @@ export * from './iommufd/index.ts';
 export * from './iopt/index.ts';
 export * from './memory/index.ts';
 export * from './uapi/index.ts';
+export * from './vfio/index.ts';

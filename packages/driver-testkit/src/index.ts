@@ -1,3 +1,4 @@
+export type { GoldenPlatform } from './golden/platform.ts';
 export { replaySequence } from './golden/replay.ts';
 export {
   type GoldenDifference,

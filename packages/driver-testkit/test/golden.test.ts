@@ -1,12 +1,44 @@
 /** Replays what a real Linux 7.3.4 answered; every errno and output byte must be the same. */
-import { replaySequence } from '@iommukit/driver-testkit';
+import { type GoldenPlatform, type GoldenSequence, replaySequence } from '@iommukit/driver-testkit';
 import { describe, expect, it } from 'vitest';
 import { goldenSequences } from './golden-data.ts';
 
-for (const folder of ['systematic', 'random'] as const) {
+const FOLDERS: readonly (readonly [folder: string, platform: GoldenPlatform])[] = [
+  ['systematic', 'mock'],
+  ['random', 'mock'],
+  ['iommufd-vtd-legacy', 'vtd-legacy'],
+  ['iommufd-vtd-scalable-stage1', 'vtd-scalable-stage1'],
+  ['iommufd-vtd-scalable-stage2', 'vtd-scalable-stage2'],
+];
+
+for (const [folder, platform] of FOLDERS) {
   describe(`recordings of Linux 7.3.4, ${folder}`, () => {
     it.each(goldenSequences(folder))('$name: $doc', (sequence) => {
-      expect(replaySequence(sequence)).toEqual([]);
+      expect(replaySequence(sequence, platform)).toEqual([]);
     });
   });
 }
+
+describe('the replayer notices', () => {
+  const base = goldenSequences('systematic');
+  const changed = (name: string, index: number, change: object): GoldenSequence => {
+    const sequence = base.find((known) => known.name === name) as GoldenSequence;
+    const steps = sequence.steps.map((step, at) => (at === index ? { ...step, ...change } : step));
+    return { ...sequence, steps };
+  };
+
+  it.each([
+    ['another errno', '03_map_overlap', 7, { err: 'EINVAL' }],
+    ['success instead of an error', '03_map_overlap', 7, { ret: 0, err: undefined }],
+    ['another id', '03_map_overlap', 4, { out: { out_ioas_id: 2 } }],
+    ['a field that did not change', '03_map_overlap', 22, { out: { length: '0x4000' } }],
+    ['a captured id that differs', '03_map_overlap', 5, { resolved: { ioas_id: 2 } }],
+    ['other bytes read', '17_veventq', 34, { data: '000000000000000098000000' }],
+    ['other poll events', '17_veventq', 31, { revents: 0 }],
+    ['another count of pinned memory', '21_access_pin', 17, { vmpin: 8 }],
+    ['other memory', '21_access_pin', 14, { mem_out: ['00'] }],
+  ])('%s', (_title, name, index, change) => {
+    const differences = replaySequence(changed(name, index, change));
+    expect(differences.map(({ step }) => step)).toEqual([index]);
+  });
+});

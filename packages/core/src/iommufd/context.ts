@@ -372,6 +372,7 @@ export class IommufdContext {
   #operations(): FileOperations {
     return {
       name: 'iommufd',
+      iommufd: this,
       ioctl: (process, request, argument) => this.ioctl(request, argument, process),
       mmap: (process, mapping: FileMapping) => this.mmapRegions.map(process, mapping),
       poll: () => POLL.IN | POLL.OUT | POLL.RDNORM,

@@ -14,4 +14,5 @@ export { Ioas } from './ioas.ts';
 export type { IommufdObject, ObjectKind } from './objects.ts';
 export type { IoctlExtension } from './raw-ioctl.ts';
 export { type Vevent, Veventq } from './veventq.ts';
+export { compatIoasFor } from './vfio-compat.ts';
 export { Viommu } from './viommu.ts';

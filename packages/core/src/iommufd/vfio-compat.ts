@@ -11,6 +11,7 @@ import { VFIO_EXTENSION, VFIO_IOCTL } from '../uapi/constants.ts';
 import { copyFromUser, copyToUser } from '../uapi/user-access.ts';
 import { Call } from './call.ts';
 import type { IommufdContext } from './context.ts';
+import { Ioas } from './ioas.ts';
 import { vfioGetInfo } from './vfio-info.ts';
 
 const ENOTTY = -25;
@@ -19,6 +20,18 @@ const MAP_BYTES = 32;
 const UNMAP_BYTES = 24;
 const MAP_FLAGS = 3;
 const UNMAP_FLAG_ALL = 2;
+
+/**
+ * The IOAS of container calls; made when a group first joins. It is an ordinary object that
+ * `IOMMU_VFIO_IOAS` GET names.
+ */
+export const compatIoasFor = (context: IommufdContext): Ioas => {
+  if (context.vfioIoas) return context.vfioIoas;
+  const ioas = new Ioas(context, context.objects.reserve());
+  context.objects.install(ioas);
+  context.vfioIoas = ioas;
+  return ioas;
+};
 
 /** Result of a call, with the refusal behind a negative one. */
 interface VfioResult {

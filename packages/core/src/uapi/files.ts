@@ -3,6 +3,7 @@
  * event queues, files in memory, device files.
  * @module
  */
+import type { IommufdContext } from '../iommufd/context.ts';
 import type { MemoryFile, PinnableFile, Process } from '../memory/index.ts';
 import type { UserPointer } from './struct-table.ts';
 
@@ -40,6 +41,8 @@ export interface FileOperations {
   mmap?(process: Process, mapping: FileMapping): number;
   /** What `IOMMU_IOAS_MAP_FILE` pins, when that is possible. */
   readonly pinnable?: PinnableFile;
+  /** The context behind an iommufd. */
+  readonly iommufd?: IommufdContext;
   /** Checked when a range is to be mapped (dma-bufs): 0 or a negative errno. */
   checkPinnable?(start: bigint, length: bigint): number;
   /** The last descriptor is closed. */

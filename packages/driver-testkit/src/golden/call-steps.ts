@@ -6,8 +6,10 @@ import {
   type FileOperations,
   filesOf,
   IommufdContext,
-  type Machine,
   OpenFile,
+  openVfioCdev,
+  openVfioGroup,
+  type Process,
   sysIoctl,
   sysPoll,
   sysRead,
@@ -18,24 +20,61 @@ import {
 import { iommuTest } from '../iommu-test/extension.ts';
 import { loadLe, storeLe, toHex } from './bytes.ts';
 import type { StepAnswer } from './memory-steps.ts';
+import type { ReplayMachine } from './platform.ts';
 import type { ReplayProcess } from './process-state.ts';
 import type { GoldenStep } from './sequence.ts';
 import { runStruct } from './struct-step.ts';
 import { GOLDEN_STRUCTS } from './structs.ts';
 
-type CallFunction = (state: ReplayProcess, step: GoldenStep, machine: Machine) => StepAnswer;
+type CallFunction = (state: ReplayProcess, step: GoldenStep, bench: ReplayMachine) => StepAnswer;
 
 const OTHER_FILE: FileOperations = { name: 'file', pinnable: UNPINNABLE_FILE };
 
-const open: CallFunction = ({ process, variables }, step, machine) => {
+const open: CallFunction = ({ process, variables }, step, { machine, devices, groups }) => {
   const variable = step.fd as string;
   const isVfio = step.path === '/dev/vfio/vfio';
   if (step.path === '/dev/iommu' || isVfio) {
     const extensions = [iommuTest()];
     const context = new IommufdContext(process, machine, { extensions, asVfioContainer: isVfio });
     variables.set(variable, BigInt(context.fd));
-  } else variables.set(variable, BigInt(filesOf(process).install(new OpenFile(OTHER_FILE))));
+    return { ret: 0 };
+  }
+  const fd = openOther(process, step.path ?? '', devices, groups);
+  if (fd < 0) return { ret: fd };
+  variables.set(variable, BigInt(fd));
   return { ret: 0 };
+};
+
+const openOther = (
+  process: Process,
+  path: string,
+  devices: ReplayMachine['devices'],
+  groups: ReplayMachine['groups'],
+): number => {
+  const name = path.slice(path.lastIndexOf('/') + 1);
+  const device = devices.get(name);
+  if (device) return openVfioCdev(process, device);
+  const group = groups.get(name);
+  if (group) return openVfioGroup(process, group);
+  return filesOf(process).install(new OpenFile(OTHER_FILE));
+};
+
+const SET_CONTAINER = 0x3b68;
+const GET_DEVICE_FD = 0x3b6a;
+
+const setContainer: CallFunction = (state, step) => {
+  const bytes = new Uint8Array(4);
+  storeLe(bytes, 0, 4, BigInt(state.descriptor(step.container)));
+  const address = state.place(bytes);
+  return { ret: sysIoctl(state.process, state.descriptor(step.fd), SET_CONTAINER, address) };
+};
+
+const getDeviceFd: CallFunction = (state, step) => {
+  const address = state.place(new TextEncoder().encode(`${step.name}\0`));
+  const ret = sysIoctl(state.process, state.descriptor(step.fd), GET_DEVICE_FD, address);
+  if (ret < 0) return { ret };
+  state.variables.set(step.save as string, BigInt(ret));
+  return { ret: 'fd' };
 };
 
 const requestOf = (cmd: string): number => GOLDEN_STRUCTS[cmd]?.ioctl ?? Number(cmd);
@@ -103,6 +142,8 @@ export const CALL_STEPS: Readonly<Record<string, CallFunction>> = {
     return { ret: sysIoctl(state.process, state.descriptor(step.fd), request, argument) };
   },
   ioctl_raw: ioctlRaw,
+  group_set_container: setContainer,
+  group_get_device_fd: getDeviceFd,
   read,
   write,
   poll,

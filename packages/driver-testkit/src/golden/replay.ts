@@ -3,7 +3,6 @@
  * @module
  */
 import {
-  createMachine,
   createProcess,
   errnoName,
   exitProcess,
@@ -15,6 +14,7 @@ import {
 import { toHex } from './bytes.ts';
 import { CALL_STEPS } from './call-steps.ts';
 import { MEMORY_STEPS, type StepAnswer } from './memory-steps.ts';
+import { createReplayMachine, type GoldenPlatform, type ReplayMachine } from './platform.ts';
 import { ReplayProcess } from './process-state.ts';
 import {
   type GoldenDifference,
@@ -57,16 +57,18 @@ const scatterFrames = ({ memory }: Machine): void => {
 /** Replays one sequence on a machine of its own. */
 class Replay {
   readonly #sequence: GoldenSequence;
-  readonly #machine: Machine = createMachine({ ramBytes: RAM_BYTES });
+  readonly #bench: ReplayMachine;
   readonly differences: GoldenDifference[] = [];
 
-  constructor(sequence: GoldenSequence) {
+  constructor(sequence: GoldenSequence, platform: GoldenPlatform) {
     this.#sequence = sequence;
+    this.#bench = createReplayMachine(platform, RAM_BYTES);
   }
 
   run(): GoldenDifference[] {
-    scatterFrames(this.#machine);
-    const process = createProcess(this.#machine);
+    const { machine } = this.#bench;
+    scatterFrames(machine);
+    const process = createProcess(machine);
     const files = filesOf(process);
     while (files.nextFd < FIRST_FD) files.install(new OpenFile({ name: 'recorder' }));
     const state = new ReplayProcess(process);
@@ -94,7 +96,7 @@ class Replay {
     this.#checkResolved(state, step, index);
     const run = CALL_STEPS[step.op] ?? MEMORY_STEPS[step.op];
     if (!run) throw new TypeError(`step ${index}: no operation '${step.op}' is known`);
-    const answer = this.#withErrno(run(state, step, this.#machine));
+    const answer = this.#withErrno(run(state, step, this.#bench));
     const memory = step.mem?.map(([addr, length]) => {
       const bytes = state.peek(state.resolve(addr), length);
       return bytes ? toHex(bytes) : null;
@@ -139,7 +141,10 @@ class Replay {
  * recorded ones.
  *
  * @param json a parsed sequence file
+ * @param platform where it was recorded; the kernel's mock devices are everywhere
  * @returns every answer that differs; empty = none
  */
-export const replaySequence = (json: unknown): GoldenDifference[] =>
-  new Replay(parseSequence(json)).run();
+export const replaySequence = (
+  json: unknown,
+  platform: GoldenPlatform = 'mock',
+): GoldenDifference[] => new Replay(parseSequence(json), platform).run();

@@ -45,6 +45,10 @@ export interface GoldenStep {
   readonly events?: number;
   readonly revents?: number;
   readonly path?: string;
+  /** Descriptor of a container. */
+  readonly container?: number | string;
+  /** Name of a device in its group. */
+  readonly name?: string;
   readonly seals?: number;
   readonly uid?: number;
   readonly soft?: number;

@@ -1,0 +1,196 @@
+/**
+ * The VFIO group interface over an iommufd: `/dev/vfio/N`, containers, device descriptors by name.
+ *
+ * @linux drivers/vfio/group.c
+ * @module
+ */
+import type { IommuGroup } from '../bus/group.ts';
+import { compatIoasFor, type IommufdContext } from '../iommufd/index.ts';
+import type { Process } from '../memory/index.ts';
+import { type FileOperations, filesOf, OpenFile } from '../uapi/files.ts';
+import { copyFromUser, copyToUser } from '../uapi/user-access.ts';
+import { VfioCall } from './vfio-call.ts';
+import { contextOf } from './vfio-cdev.ts';
+import type { VfioDevice } from './vfio-device.ts';
+
+const EBUSY = -16;
+const ENOTTY = -25;
+const STATUS_BYTES = 8;
+const STATUS_VIABLE = 1;
+const STATUS_CONTAINER_SET = 2;
+const MAX_NAME_BYTES = 256;
+
+const GET_STATUS = 0x3b67;
+const SET_CONTAINER = 0x3b68;
+const UNSET_CONTAINER = 0x3b69;
+const GET_DEVICE_FD = 0x3b6a;
+
+/** A VFIO group: its devices, and whether somebody has it open. */
+export class VfioGroup {
+  readonly group: IommuGroup;
+  readonly devices: VfioDevice[] = [];
+  /** A descriptor of the group is open; only one can be. */
+  isOpen = false;
+
+  constructor(group: IommuGroup) {
+    this.group = group;
+  }
+}
+
+const GROUPS = new WeakMap<IommuGroup, VfioGroup>();
+
+/** The VFIO group of an IOMMU group, when some device of it is under VFIO. */
+export const vfioGroupOf = (group: IommuGroup): VfioGroup | undefined => GROUPS.get(group);
+
+/** Put devices of one IOMMU group under the group interface. */
+export const addToVfioGroup = (device: VfioDevice): VfioGroup => {
+  const group = GROUPS.get(device.group) ?? new VfioGroup(device.group);
+  GROUPS.set(device.group, group);
+  group.devices.push(device);
+  return group;
+};
+
+/** An open group descriptor. */
+class VfioGroupFile implements FileOperations {
+  readonly name = 'vfio group';
+  readonly #group: VfioGroup;
+  #context: IommufdContext | undefined;
+
+  constructor(group: VfioGroup) {
+    this.#group = group;
+    group.isOpen = true;
+  }
+
+  ioctl(process: Process, request: number, argument: number | bigint): number {
+    const known = CALLS[request];
+    if (!known) return ENOTTY;
+    return new VfioCall(process, known).run((call) => this.#serve(call, request, argument));
+  }
+
+  release(): void {
+    this.#group.isOpen = false;
+    this.#context?.file.put();
+    this.#context = undefined;
+  }
+
+  #serve(call: VfioCall, request: number, argument: number | bigint): number {
+    if (request === GET_STATUS) return this.#getStatus(call, argument);
+    if (request === SET_CONTAINER) return this.#setContainer(call, argument);
+    if (request === UNSET_CONTAINER) return this.#unsetContainer(call);
+    return this.#getDeviceFd(call, argument);
+  }
+
+  #getStatus(call: VfioCall, argument: number | bigint): number {
+    const status = new Uint8Array(STATUS_BYTES);
+    const view = new DataView(status.buffer);
+    if (!copyFromUser(call.process, argument, 0, status)) throw call.fault();
+    call.checkSize(view.getUint32(0, true), STATUS_BYTES);
+    view.setUint32(4, STATUS_VIABLE | (this.#context ? STATUS_CONTAINER_SET : 0), true);
+    if (!copyToUser(call.process, argument, 0, status)) throw call.fault();
+    return 0;
+  }
+
+  #setContainer(call: VfioCall, argument: number | bigint): number {
+    const bytes = new Uint8Array(4);
+    if (!copyFromUser(call.process, argument, 0, bytes)) throw call.fault();
+    const fd = new DataView(bytes.buffer).getInt32(0, true);
+    if (fd < 0) throw call.refuse('EINVAL', 'container-fd', `descriptor ${fd}`, { value: fd });
+    if (!filesOf(call.process).get(fd)) {
+      throw call.refuse('EBADF', 'file-descriptor', `descriptor ${fd} is not open`, { value: fd });
+    }
+    if (this.#context) {
+      throw call.refuse('EINVAL', 'container-set', 'the group has a container already', {
+        accepted: 'VFIO_GROUP_UNSET_CONTAINER first',
+      });
+    }
+    const context = contextOf(call, fd);
+    compatIoasFor(context);
+    context.file.retain();
+    this.#context = context;
+    return 0;
+  }
+
+  #unsetContainer(call: VfioCall): number {
+    this.#needContext(call).file.put();
+    this.#context = undefined;
+    return 0;
+  }
+
+  #getDeviceFd(call: VfioCall, argument: number | bigint): number {
+    const name = readName(call, argument);
+    const device = this.#group.devices.find((known) => known.device.name === name);
+    if (!device) {
+      throw call.refuse('ENODEV', 'device-name', `no device '${name}' in this group`, {
+        value: name,
+        accepted: this.#group.devices.map((known) => known.device.name).join(', '),
+      });
+    }
+    const context = this.#needContext(call);
+    const isFirst = !device.isOpen;
+    device.open(call.op, context);
+    try {
+      if (isFirst) device.attach(call.op, context.compatIoas(call.op).id);
+    } catch (error) {
+      device.close();
+      throw error;
+    }
+    return filesOf(call.process).install(new OpenFile(new VfioDeviceFile(device)));
+  }
+
+  #needContext(call: VfioCall): IommufdContext {
+    if (this.#context) return this.#context;
+    throw call.refuse('EINVAL', 'no-container', 'the group has no container', {
+      accepted: 'VFIO_GROUP_SET_CONTAINER first',
+    });
+  }
+}
+
+const CALLS: Readonly<Record<number, string>> = {
+  [GET_STATUS]: 'VFIO_GROUP_GET_STATUS',
+  [SET_CONTAINER]: 'VFIO_GROUP_SET_CONTAINER',
+  [UNSET_CONTAINER]: 'VFIO_GROUP_UNSET_CONTAINER',
+  [GET_DEVICE_FD]: 'VFIO_GROUP_GET_DEVICE_FD',
+};
+
+/** A device descriptor that came from a group: attached by its container. */
+class VfioDeviceFile implements FileOperations {
+  readonly name = 'vfio device';
+  readonly #device: VfioDevice;
+
+  constructor(device: VfioDevice) {
+    this.#device = device;
+  }
+
+  ioctl(process: Process, request: number, argument: number | bigint): number {
+    return this.#device.ioctl(process, request, argument);
+  }
+
+  release(): void {
+    this.#device.close();
+  }
+}
+
+/** A device name as a C string. */
+const readName = (call: VfioCall, argument: number | bigint): string => {
+  let name = '';
+  const byte = new Uint8Array(1);
+  for (let at = 0; at < MAX_NAME_BYTES; at++) {
+    if (!copyFromUser(call.process, argument, at, byte)) throw call.fault();
+    if (byte[0] === 0) return name;
+    name += String.fromCharCode(byte[0] as number);
+  }
+  throw call.refuse('EINVAL', 'device-name', 'the name does not end', {
+    accepted: `at most ${MAX_NAME_BYTES} bytes`,
+  });
+};
+
+/**
+ * Open a group.
+ *
+ * @returns the descriptor, or -16 (EBUSY) when the group is open or a device of it is bound through
+ *   its cdev
+ */
+export const openVfioGroup = (process: Process, group: VfioGroup): number => {
+  if (group.isOpen || group.devices.some((device) => device.isOpen)) return EBUSY;
+  return filesOf(process).install(new OpenFile(new VfioGroupFile(group)));
+};
