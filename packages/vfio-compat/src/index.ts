@@ -1,1 +1,19 @@
-export {};
+/**
+ * Legacy VFIO (container, group, device; type1 and type1v2) on iommufd objects.
+ * @module
+ */
+export type { AttachedGroup, DmaCalls, VfioIommu, VfioIommuDriver } from './backend.ts';
+export { VfioCall } from './call.ts';
+export { openVfioContainer, VfioContainer, type VfioContainerOptions } from './container.ts';
+export { VfioDevice } from './device.ts';
+export { openVfioGroup, VfioGroup } from './group.ts';
+export type { Type1Info } from './type1/info.ts';
+export { type Type1Options, type1 } from './type1/type1-driver.ts';
+export type {
+  BitmapInput,
+  DirtyPagesInput,
+  DmaMapInput,
+  DmaUnmapInput,
+} from './type1/typed.ts';
+export * from './uapi/constants.ts';
+export { type GroupTarget, registerIommufd } from './vfio-files.ts';

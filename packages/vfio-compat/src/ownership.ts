@@ -1,0 +1,30 @@
+/**
+ * Who owns the DMA of a group.
+ * @module
+ */
+import {
+  createProcess,
+  type Endpoint,
+  IommufdContext,
+  isIommuError,
+  type Machine,
+} from '@iommukit/core';
+
+/**
+ * Whether an iommufd (not through this group) has devices of a group bound. Found out by binding
+ * one, which the owner would not let happen, and unbinding it at once.
+ */
+export const isOwnedByOthers = (machine: Machine, endpoints: readonly Endpoint[]): boolean => {
+  const [endpoint] = endpoints;
+  if (!endpoint) return false;
+  const context = new IommufdContext(createProcess(machine), machine);
+  try {
+    context.unbindDevice(context.bindDevice(endpoint));
+    return false;
+  } catch (error) {
+    if (!isIommuError(error)) throw error;
+    return error.code === 'EPERM';
+  } finally {
+    context.close();
+  }
+};
