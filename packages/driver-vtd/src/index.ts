@@ -5,4 +5,5 @@
 export * from './hardware/index.ts';
 export type { ReservedMemory } from './host/reserved-regions.ts';
 export * from './spec/index.ts';
+export * from './uapi.ts';
 export { VtdIommuUnit, type VtdOptions, vtd } from './vtd.ts';

@@ -27,6 +27,8 @@ export interface ExplainRequest {
   readonly access?: number;
   /** Default `'untranslated'`. */
   readonly kind?: 'untranslated' | 'translation' | 'translated' | 'page-request';
+  /** Default true; false: walk as if every cache were empty. */
+  readonly cached?: boolean;
 }
 
 /** One step of a trace. */
@@ -140,6 +142,9 @@ export class Explainer {
     this.#silenced = false;
     this.#engine.enabled = enabled;
     this.#engine.refresh();
+    const { cached = true } = request;
+    this.#engine.consultIotlb = cached;
+    this.#translator.dry(cached);
     this.#engine.trace = sink;
     this.#translator.trace = sink;
     this.#translator.pending.count = 0;

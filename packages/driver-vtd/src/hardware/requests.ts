@@ -135,6 +135,8 @@ export class RequestEngine {
 
   /** Set while requests are explained. */
   trace: TraceSink | undefined;
+  /** Off while a request is explained as if nothing were cached. */
+  consultIotlb = true;
 
   /** Registers changed: decide again whether the short path is enough. */
   refresh(): void {
@@ -198,9 +200,14 @@ export class RequestEngine {
     const source = sourceOf(rid, pasid, priv);
     const spread = spreadOf(rid, pasid);
     const need = this.#need[access & 127] as number;
-    const hit = this.#find(source, spread, pfn);
+    const hit = this.consultIotlb ? this.#find(source, spread, pfn) : undefined;
     const good = hit !== undefined && (hit.meta & need) === need;
-    this.trace?.cache('IOTLB', good, hit === undefined || good ? '' : 'an entry without the right');
+    if (this.consultIotlb)
+      this.trace?.cache(
+        'IOTLB',
+        good,
+        hit === undefined || good ? '' : 'an entry without the right',
+      );
     if (good) {
       this.counters.hits++;
       this.#parts.sanitizer?.used(rid, pasid, pfn, access, hit.target);
@@ -400,13 +407,16 @@ export class RequestEngine {
     request.addressType = ADDRESS_TYPE.TRANSLATION;
     const priv = pasid >= 0 && request.priv ? 1 : 0;
     completion.priv = priv;
+    const source = sourceOf(rid, pasid, priv);
+    const spread = spreadOf(rid, pasid);
+    if (this.#fast && this.#answerFromIotlb(request, source, spread, readOnly, completion)) return;
+    this.counters.misses++;
     const reason = t.resolve(request);
     if (reason !== 0) {
       this.#refuseTranslation(reason, completion, access);
       return;
     }
-    const source = sourceOf(rid, pasid, priv);
-    if (t.walked) this.#fill(source, spreadOf(rid, pasid), pfn, pasid < 0);
+    if (t.walked) this.#fill(source, spread, pfn, pasid < 0);
     completion.status = ATS_STATUS.SUCCESS;
     completion.read = t.rights & RIGHT.R;
     completion.write = !readOnly && (t.rights & RIGHT.W) !== 0 ? 1 : 0;
@@ -416,6 +426,36 @@ export class RequestEngine {
     completion.sizeLg2 = sizeLg2;
     completion.pfn = t.pfn - (t.pfn % 2 ** (sizeLg2 - 12));
     completion.noSnoop = t.noSnoop ? 1 : 0;
+  }
+
+  /**
+   * Answer a translation request from the IOTLB, in scalable mode. The context entry is looked at
+   * all the same: an entry that untranslated requests left behind says nothing about DTE.
+   *
+   * @returns false when it takes a walk: no entry, D not set yet, or a reason to refuse
+   */
+  #answerFromIotlb(
+    { rid, pasid, pfn, exec }: TranslationRequest,
+    source: number,
+    spread: number,
+    readOnly: boolean,
+    completion: AtsCompletion,
+  ): boolean {
+    const t = this.#translator;
+    if (exec || t.ttm !== TTM.SCALABLE || t.modeReason(pasid) !== 0) return false;
+    const hit = this.#find(source, spread, pfn);
+    if (hit === undefined || (hit.meta & TLB.GOOD) === 0) return false;
+    const writable = (hit.meta & RIGHT.W) !== 0 && !readOnly;
+    if (writable && (hit.meta & TLB.CLEAN_WRITE) === 0) return false;
+    if (t.contextForScalable(rid, pasid, ADDRESS_TYPE.TRANSLATION) !== 0) return false;
+    this.counters.hits++;
+    completion.status = ATS_STATUS.SUCCESS;
+    completion.read = (hit.meta & RIGHT.R) !== 0 ? 1 : 0;
+    completion.write = writable ? 1 : 0;
+    completion.sizeLg2 = hit.sizeLg2;
+    completion.pfn = hit.target - (hit.target % 2 ** (hit.sizeLg2 - 12));
+    completion.noSnoop = (hit.meta & TLB.SNOOP) !== 0 ? 1 : 0;
+    return true;
   }
 
   #refuseTranslation(reason: number, completion: AtsCompletion, access: number): void {
