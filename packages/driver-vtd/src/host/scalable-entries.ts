@@ -64,7 +64,13 @@ export class ScalableEntries implements EntryStore {
   }
 
   reserve(device: DeviceState, pasid: number): void {
-    pasidEntryPa(this.#unit.memory, device, pasid);
+    const { memory, caps, invalidate } = this.#unit;
+    const tables = device.pasidTables.size;
+    pasidEntryPa(memory, device, pasid);
+    if (caps.cap.CM === 0 || device.pasidTables.size === tables) return;
+    // Caching mode may hold all 64 PASIDs of the new directory entry as absent. The command goes
+    // with those for the entry that is about to appear there.
+    invalidate.pasidGlobal();
   }
 
   install(next: Attachment): void {

@@ -223,12 +223,16 @@ export class VtdUnit implements IommuUnit {
     } else if (caps.cap.RWBF === 1) commands.flushWriteBuffer();
   }
 
-  /** All PASID entries are absent and flushed already, so only the context cache holds anything. */
+  /**
+   * All PASID entries are absent and flushed already: only the context cache holds anything, and
+   * under caching mode the absence of PASIDs.
+   */
   #releaseContext(state: DeviceState): void {
-    const { memory, invalidate } = this.#context;
+    const { memory, invalidate, caps } = this.#context;
     const { contextPa, rid } = state;
     memory.store64(contextPa, 0, 0);
     invalidate.contextDevice(0, rid);
+    if (caps.cap.CM === 1) invalidate.pasidGlobal();
     invalidate.queue.submit();
     freePasidTables(memory, state);
   }

@@ -78,7 +78,10 @@ export const RECORDED: Readonly<Record<string, () => void>> = {
     from = registers.log.length;
     const domain = unit.allocPaging(device, { flags: HWPT.PASID });
     unit.attach(device, 5, domain);
-    expect(sent(registers, from)).toEqual(['500000017', '500020017', '500020026']);
+    expect(sent(registers, from)).toEqual(['37', '500000017', '500020017', '500020026']);
+    from = registers.log.length;
+    unit.releaseDevice(device);
+    expect(sent(registers, from).slice(-2)).toEqual([((RID << 32n) | 0x31n).toString(16), '37']);
   },
 
   'VT-d 6.1: caching mode in legacy mode': () => {

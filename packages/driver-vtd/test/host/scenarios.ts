@@ -241,6 +241,30 @@ const cachingMode = (options: VtdOptions, pasid: number): void => {
   expect(reach(at.device, IOVA + 1, tag)).toBe(frame);
 };
 
+/** Caching mode: PASIDs around the one that appears, and those of a device that was there before. */
+const cachingModeNeighbours = (): void => {
+  const at = bench({ capabilities: { cap: { CM: 1 } } }, [SVA_DEVICE]);
+  const reasons: number[] = [];
+  at.machine.onFault(({ reason }) => reasons.push(reason));
+  const domain = paging(at, HWPT.PASID);
+  const frame = stampedPage(at.machine);
+  map(domain, IOVA, frame);
+  const blocked = (pasid: number, reason: number): void => {
+    reasons.length = 0;
+    expect(reach(at.device, IOVA, pasid)).toBe(-1);
+    expect(reasons).toEqual([reason]);
+  };
+  blocked(3, 0x51);
+  attach(at, domain, 5);
+  blocked(3, 0x59);
+  blocked(4, 0x59);
+  attach(at, domain, 3);
+  expect(reach(at.device, IOVA, 3)).toBe(frame);
+  at.unit.releaseDevice(at.device);
+  at.unit.probeDevice(at.device);
+  blocked(4, 0x51);
+};
+
 const cachingModeHotplug = (): void => {
   const at = bench({ capabilities: { cap: { CM: 1 } } }, [SVA_DEVICE]);
   at.unit.releaseDevice(at.device);
@@ -376,6 +400,7 @@ export const SCENARIOS: Readonly<Record<string, () => void>> = {
   'caching mode, first stage': () => cachingMode(FIRST, -1),
   'caching mode, second stage': () => cachingMode(SECOND, -1),
   'caching mode with PASID': () => cachingMode(SECOND, 5),
+  'caching mode, neighbours': cachingModeNeighbours,
   'caching mode, legacy': () => cachingMode(LEGACY, -1),
   'caching mode, hotplug': cachingModeHotplug,
   'unit without large address masks': narrowMask,
