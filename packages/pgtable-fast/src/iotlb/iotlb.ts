@@ -66,7 +66,7 @@ export class Iotlb extends InvalidatableIotlb {
   /**
    * Slot in which a 4 KiB frame was last found. Only a hint: every hit is proven against the
    * entry itself, so invalidations need not know about it.
-   * Measured on Node 20: 5 ns against 8 ns for probing the four ways of one page size.
+   * Measured on Node 20 over 1024 pages: a look-up takes 5.5 ns with it, and 17 ns searching the set.
    */
   readonly #hints: Uint16Array;
   readonly #hintShift: number;
@@ -93,7 +93,7 @@ export class Iotlb extends InvalidatableIotlb {
    * @hot
    */
   lookup(source: number, pasid: number, iovaPfn: number, need: number): number {
-    // Written out without helpers: what V8 may inline into a caller is bounded, and a call costs 3 ns.
+    // Written out without helpers: what V8 may inline into one caller is bounded.
     const key = (Math.imul(source, SOURCE_MIX) + Math.imul(pasid, PASID_MIX)) | 0;
     const hint = (Math.imul(iovaPfn, PAGE_MIX) + key) >>> this.#hintShift;
     const word = (this.#hints[hint] as number) << I32_PER_ENTRY_LG2;

@@ -2,7 +2,7 @@
  * Numbers of the software IOTLB.
  *
  * Literals only, and nothing imported: only then does the bundler fold them into the code. Read
- * from an object they cost 4 ns of a 3 ns lookup.
+ * from an object a look-up takes 9.5 ns instead of 5.7 (Node 20).
  */
 
 /** Matches every tag in an invalidation. Not a legal tag itself. */

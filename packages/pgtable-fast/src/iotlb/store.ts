@@ -97,7 +97,7 @@ export class IotlbStore {
   protected readonly setShift: number;
   /** Frames per page of each size lg2. */
   protected readonly frames = new Float64Array(MAX_SIZE_LG2 + 1);
-  /** Pages per frame of each size lg2: a product is exact like the quotient, and 4 ns sooner. */
+  /** Pages per frame of each size lg2: a product is as exact as the quotient, and sooner there. */
   protected readonly pages = new Float64Array(MAX_SIZE_LG2 + 1);
   /** Valid entries of each size lg2. */
   readonly #countBySize = new Int32Array(MAX_SIZE_LG2 + 1);
@@ -105,7 +105,7 @@ export class IotlbStore {
   protected readonly liveSizes = new Uint8Array(MAX_SIZE_LG2 + 1);
   protected liveSizeCount = 0;
   #entryCount = 0;
-  /** Hits since {@link hitsFolded}: a small integer, because adding to a double costs 2 ns more. */
+  /** Hits since {@link hitsFolded}: a small integer, because adding to a double takes longer. */
   protected hits = 0;
   protected hitsFolded = 0;
   protected misses = 0;
