@@ -401,7 +401,7 @@ export class VtdHardware implements TranslationAgent {
   }
 
   #invalidateAll(text: string): void {
-    this.#commands.watched({ text, did: -1 }, () => {
+    this.#commands.watched({ text, did: -1, implicit: true }, () => {
       this.caches.invalidateAll();
       return true;
     });

@@ -64,7 +64,10 @@ export interface SanitizerFinding {
 /** What a command was, for the log. */
 export interface LoggedCommand {
   readonly text: string;
+  /** Domain it is about, -1 = all. */
   readonly did: number;
+  /** A side effect of SRTP or TE, not a command of software. */
+  readonly implicit?: boolean;
 }
 
 interface Provenance {
@@ -425,7 +428,7 @@ export class Sanitizer implements TraceSink {
     this.commands++;
     this.#log.push({ ...command, ordinal: this.commands });
     if (this.#log.length > LOG_LIMIT) this.#log.shift();
-    if (this.#countStale() >= this.#staleBefore) this.superfluous++;
+    if (!command.implicit && this.#countStale() >= this.#staleBefore) this.superfluous++;
     this.#closeFindings();
   }
 

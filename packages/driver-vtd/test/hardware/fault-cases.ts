@@ -90,7 +90,7 @@ export const FAULT_CASES: readonly FaultCase[] = [
     condition: 'LCT.4.3',
     reason: 0x03,
     rtaddr: LEGACY,
-    memory: legacy(beyond),
+    memory: legacy(HOLE | 5n),
     send: read,
   },
   {
@@ -98,7 +98,7 @@ export const FAULT_CASES: readonly FaultCase[] = [
     condition: 'LSS.1',
     reason: 0x07,
     rtaddr: LEGACY,
-    memory: { ...legacy(), 65536: HOLE | 3n },
+    memory: { ...legacy(0x1_0005n), 65536: HOLE | 3n },
     send: read,
   },
   {
@@ -223,15 +223,14 @@ export const FAULT_CASES: readonly FaultCase[] = [
     condition: 'SFS.7',
     reason: 0x76,
     rtaddr: SCALABLE,
-    memory: { ...nested, ...nestedTables(0x1_4003n) },
-    send: (bench) =>
-      bench
-        .poke({
-          81920: 0x1_5003n,
-          86400: 0x1_0003_0003n,
-          86408: 0x1_0003_1002n,
-        })
-        .read(RID, VA, PASID),
+    memory: {
+      ...nested,
+      ...nestedTables(0x1_4003n),
+      81920: 0x1_5003n,
+      86400: 0x1_0003_0003n,
+      86408: 0x1_0003_1002n,
+    },
+    send: readPasid,
   },
   {
     name: 'second-stage deeper table where nothing answers',
