@@ -1,7 +1,7 @@
 import { defineConfig } from 'tsup';
 
 export default defineConfig({
-  entry: { 'stream-file': 'stream-file/main.ts' },
+  entry: { 'stream-file': 'stream-file/main.ts', quickstart: 'quickstart/main.ts' },
   format: ['esm'],
   platform: 'node',
   target: 'node20',

@@ -30,6 +30,8 @@ export class Guest {
   readonly rootGpa: number;
   /** Pages of RAM in use by tables and mappings. */
   pagesUsed = 0;
+  /** The guest CPU's own TLB: bytes of a page by its virtual address. */
+  readonly #cpuTlb = new Map<number, Uint8Array>();
 
   constructor(ram: GuestRam) {
     this.ram = ram;
@@ -56,6 +58,7 @@ export class Guest {
 
   /** Map the page at `gva` to `gpa` (both 4 KiB aligned), making tables on the way. */
   mapPage(gva: number, gpa: number, writable = true): void {
+    this.#cpuTlb.delete(gva);
     let table = this.rootGpa;
     for (let level = LEVELS - 1; level > 0; level--) {
       const entry = this.#entry(table, gva, level);
@@ -84,9 +87,17 @@ export class Guest {
 
   /** The bytes [gva, gva + length), which must not cross a 4 KiB border and must be mapped. */
   bytes(gva: number, length: number): Uint8Array {
+    const offset = gva % PAGE_BYTES;
+    const page = this.#cpuTlb.get(gva - offset) ?? this.#fillCpuTlb(gva - offset);
+    return page.subarray(offset, offset + length);
+  }
+
+  #fillCpuTlb(gva: number): Uint8Array {
     const gpa = this.translate(gva);
     if (gpa < 0) throw new RangeError(`guest virtual address 0x${gva.toString(16)} is not mapped`);
-    return this.ram.view(gpa, length);
+    const page = this.ram.view(gpa, PAGE_BYTES);
+    this.#cpuTlb.set(gva, page);
+    return page;
   }
 
   #entry(tableGpa: number, gva: number, level: number): DataView {

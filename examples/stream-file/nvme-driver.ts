@@ -16,9 +16,14 @@ const QUEUE_ENTRIES = 64;
 /** Every so many-th page of a data buffer is left unmapped until the device asks for it. */
 const ABSENT_EVERY = 8;
 
+/** Bytes that one command reads, where the guest's RAM allows. */
+const LARGEST_READ_BYTES = MAX_TRANSFER_BYTES / 2;
+
 const QUEUE_GVA = 0x4000_0000;
 const PRP_LIST_GVA = 0x4100_0000;
 const DATA_GVA = 0x7f_c000_0000;
+/** A page of the first data buffer that is mapped from the start. */
+export const EXAMPLE_GVA = DATA_GVA + 3 * PAGE_BYTES;
 
 /** One buffer: where it is, and what is in it. */
 interface Slot {
@@ -59,7 +64,7 @@ export class NvmeDriver {
   constructor(guest: Guest, device: NvmeDevice, pasid: number) {
     this.#guest = guest;
     this.#device = device;
-    this.#transferBytes = Math.min(MAX_TRANSFER_BYTES, guest.ram.sizeBytes / 32);
+    this.#transferBytes = Math.min(LARGEST_READ_BYTES, guest.ram.sizeBytes / 64);
     this.#mapPages(QUEUE_GVA, 2);
     const slots = 8;
     this.#mapPages(PRP_LIST_GVA, slots);

@@ -41,18 +41,13 @@ export const parseOptions = (argv: readonly string[]): Options => {
       'Stream a file into a guest by DMA: a block device with a PASID behind a VT-d unit, nested ' +
         'translation, page requests; then hash what arrived.',
     )
-    .argument(
-      '[file]',
-      'file to stream (default: the running Node binary)',
-      existing,
-      process.execPath,
-    )
-    .option('--json', 'print one JSON object', false)
+    .argument('[file]', 'file to stream; without one, the running Node binary', existing)
+    .option('--json', 'print one JSON object')
     .option('--guest-mib <n>', 'guest RAM in MiB', guestMib, DEFAULT_GUEST_MIB)
     .configureOutput({ outputError: (text, write) => write(text) })
     .showHelpAfterError('(npm start -- --help shows the options)')
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
     .parse(argv, { from: 'user' });
-  const { json, guestMib: mib } = command.opts<{ json: boolean; guestMib: number }>();
+  const { json = false, guestMib: mib } = command.opts<{ json?: boolean; guestMib: number }>();
   return { file: command.args[0] ?? process.execPath, json, guestMib: mib };
 };
