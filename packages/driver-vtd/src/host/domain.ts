@@ -164,7 +164,8 @@ export class VtdPagingDomain extends TranslatingDomain implements PagingDomain, 
 
   readRuns(iovaFrame: number, count: number, out: Float64Array): number {
     const runs = this.table.readRuns(iovaFrame, count, out);
-    return runs >= 0 && framesOf(out, runs) < count ? E2BIG : runs;
+    if (runs < 0) return runs;
+    return framesOf(out, runs) < count ? E2BIG : dropHoles(out, runs);
   }
 
   /** @returns false when mappings without the snoop bit stand already, or a unit cannot do it */
@@ -226,4 +227,16 @@ const framesOf = (runs: Float64Array, runCount: number): number => {
   let frames = 0;
   for (let i = 0; i < runCount; i++) frames += runs[i * 2 + 1] as number;
   return frames;
+};
+
+/** Take the runs of frame -1 out; returns how many are left. */
+const dropHoles = (runs: Float64Array, runCount: number): number => {
+  let kept = 0;
+  for (let i = 0; i < runCount; i++) {
+    if ((runs[i * 2] as number) < 0) continue;
+    runs[kept * 2] = runs[i * 2] as number;
+    runs[kept * 2 + 1] = runs[i * 2 + 1] as number;
+    kept++;
+  }
+  return kept;
 };
