@@ -155,7 +155,7 @@ export class VfioContainer {
   }
 
   /**
-   * Take a group in; called by `VfioGroup`.
+   * Take a group in; called by `VfioGroupFile`.
    *
    * @param bind binds the group's devices to the container's context
    * @returns what `detachGroup` takes

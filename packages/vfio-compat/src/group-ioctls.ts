@@ -6,7 +6,7 @@
  */
 import type { Process, UserPointer } from '@iommukit/core';
 import { VfioCall } from './call.ts';
-import type { VfioGroup } from './group.ts';
+import type { VfioGroupFile } from './group.ts';
 import { VFIO_GROUP_IOCTL } from './uapi/constants.ts';
 import { encode } from './uapi/struct.ts';
 import { VFIO_STRUCTS } from './uapi/structs.ts';
@@ -14,7 +14,7 @@ import { VFIO_STRUCTS } from './uapi/structs.ts';
 /** Longest device name that GET_DEVICE_FD reads, bytes with the terminating 0. */
 const NAME_BYTES_MAX = 4096;
 
-type RawFunction = (call: VfioCall, group: VfioGroup, argument: UserPointer) => number;
+type RawFunction = (call: VfioCall, group: VfioGroupFile, argument: UserPointer) => number;
 
 const getStatus: RawFunction = (call, group, argument) => {
   const { argsz } = call.readStruct(VFIO_STRUCTS.group_status, argument);
@@ -51,7 +51,7 @@ const IOCTLS: Readonly<Record<number, readonly [string, RawFunction]>> = {
  * @throws {IommuError} what the call says; ENOTTY for a number that groups do not have
  */
 export const serveGroup = (
-  group: VfioGroup,
+  group: VfioGroupFile,
   process: Process,
   request: number,
   argument: UserPointer,

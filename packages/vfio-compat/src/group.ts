@@ -6,7 +6,7 @@
  * @module
  */
 import {
-  type Endpoint,
+  compatIoasFor,
   filesOf,
   type IommuError,
   type IommufdContext,
@@ -14,53 +14,54 @@ import {
   type Machine,
   OpenFile,
   type Process,
+  type VfioDevice,
+  type VfioGroup,
 } from '@iommukit/core';
 import type { AttachedGroup } from './backend.ts';
 import { toRawResult, VfioCall } from './call.ts';
 import type { VfioContainer } from './container.ts';
-import { OpenedDevice, VfioDevice } from './device.ts';
+import { OpenedDevice, VfioDeviceFile } from './device.ts';
 import { serveGroup } from './group-ioctls.ts';
 import { isOwnedByOthers } from './ownership.ts';
 import { VFIO_GROUP_FLAG } from './uapi/constants.ts';
-import { type GroupTarget, groupTargetOf, registerIommufd } from './vfio-files.ts';
+import { type GroupTarget, groupTargetOf } from './vfio-files.ts';
+import { vfioGroupOf } from './vfio-groups.ts';
 
-/** Groups that are open now: a group has one opener at a time. */
-const OPEN = new WeakMap<IommuGroup, VfioGroup>();
-
-/** See the module. */
-export class VfioGroup {
+/** See the module. Unlike core's group descriptor it takes classic containers too. */
+export class VfioGroupFile {
   readonly machine: Machine;
   readonly process: Process;
-  readonly group: IommuGroup;
+  readonly vfioGroup: VfioGroup;
   /** The descriptor `process` got. */
   readonly fd: number;
   /** Held by the descriptor, and by every opened device. */
   readonly file: OpenFile;
   /** Why the last raw call was refused. */
   lastRefusal: IommuError | undefined;
-  /** Devices that are open, by RID. */
-  readonly #opened = new Map<number, OpenedDevice>();
+  readonly #opened = new Map<VfioDevice, OpenedDevice>();
   #container: { readonly container: VfioContainer; readonly attached: AttachedGroup } | undefined;
   #iommufd: IommufdContext | undefined;
 
-  /** @throws {IommuError} EBUSY when the group is open already */
-  constructor(process: Process, machine: Machine, group: IommuGroup) {
-    const call = new VfioCall(process, 'open');
-    if (OPEN.has(group)) {
-      throw call.refuse('EBUSY', 'group-open', `VFIO group ${group.id} is open already`, {
-        value: group.id,
-        accepted: 'one open file per group; close it and its devices first',
-      });
+  /** @throws {IommuError} EBUSY when the group, or a device of it by its cdev, is open already */
+  constructor(process: Process, machine: Machine, vfioGroup: VfioGroup) {
+    const { id } = vfioGroup.group;
+    if (vfioGroup.isOpen || vfioGroup.devices.some(({ isOpen }) => isOpen)) {
+      throw new VfioCall(process, 'open').refuse(
+        'EBUSY',
+        'group-open',
+        `VFIO group ${id}, or a device of it, is open already`,
+        { value: id, accepted: 'one open file per group; close it and its devices first' },
+      );
     }
     this.process = process;
     this.machine = machine;
-    this.group = group;
+    this.vfioGroup = vfioGroup;
     this.file = new OpenFile({
       name: 'VFIO group',
       ioctl: (caller, request, argument) => this.ioctl(request, argument, caller),
       release: () => this.#release(),
     });
-    OPEN.set(group, this);
+    vfioGroup.isOpen = true;
     this.fd = filesOf(process).install(this.file);
   }
 
@@ -89,7 +90,7 @@ export class VfioGroup {
    */
   getStatus(): { readonly flags: number } {
     if (this.#hasIommu) return { flags: VFIO_GROUP_FLAG.VIABLE | VFIO_GROUP_FLAG.CONTAINER_SET };
-    const others = isOwnedByOthers(this.machine, this.#endpoints);
+    const others = isOwnedByOthers(this.machine, this.vfioGroup);
     return { flags: others ? 0 : VFIO_GROUP_FLAG.VIABLE };
   }
 
@@ -113,7 +114,7 @@ export class VfioGroup {
     if (isContainer(object)) {
       const attached = object.attachGroup(call, (context) => this.#bind(context));
       this.#container = { container: object, attached };
-    } else this.#iommufd = joinIommufd(call, object);
+    } else this.#iommufd = joinIommufd(object);
   }
 
   /**
@@ -138,20 +139,19 @@ export class VfioGroup {
    *
    * @param name as it is on its bus, `'0000:00:05.0'`
    * @throws {IommuError} ENODEV when the group has no such device; EINVAL before the group is in a
-   *   container whose IOMMU is set
+   *   container whose IOMMU is set; with an iommufd what binding and attaching say
    */
-  getDeviceFd(name: string, process: Process = this.process): VfioDevice {
+  getDeviceFd(name: string, process: Process = this.process): VfioDeviceFile {
     const call = new VfioCall(process, 'VFIO_GROUP_GET_DEVICE_FD');
-    const endpoints = this.#endpoints;
-    const endpoint = endpoints.find((candidate) => candidate.name === name);
-    if (!endpoint) {
-      throw call.refuse('ENODEV', 'device-name', `group ${this.group.id} has no device '${name}'`, {
+    const { devices, group } = this.vfioGroup;
+    const device = devices.find((candidate) => candidate.device.name === name);
+    if (!device) {
+      throw call.refuse('ENODEV', 'device-name', `group ${group.id} has no device '${name}'`, {
         value: name,
-        accepted: endpoints.map((candidate) => candidate.name).join(', '),
+        accepted: devices.map((candidate) => candidate.device.name).join(', '),
       });
     }
-    const opened = this.#opened.get(endpoint.rid) ?? this.#openDevice(call, endpoint);
-    return new VfioDevice(process, opened);
+    return new VfioDeviceFile(process, this.#opened.get(device) ?? this.#open(call, device));
   }
 
   /** Close the descriptor. The group stays open while a device of it is. */
@@ -163,43 +163,44 @@ export class VfioGroup {
     return this.#container !== undefined || this.#iommufd !== undefined;
   }
 
-  get #endpoints(): Endpoint[] {
-    return this.group.rids
-      .map((rid) => this.machine.endpoint(rid))
-      .filter((endpoint) => endpoint !== undefined);
-  }
-
   #notInContainer(call: VfioCall): IommuError {
     return call.refuse('EINVAL', 'container-unset', 'the group is in no container', {
       accepted: 'VFIO_GROUP_SET_CONTAINER first',
     });
   }
 
-  /** Bind every device: from now on nobody else may use the group. All or none. */
+  /** Bind every device of the IOMMU group: from now on nobody else may use it. All or none. */
   #bind(context: IommufdContext): AttachedGroup {
+    const { group } = this.vfioGroup;
     const devIds: number[] = [];
     try {
-      for (const endpoint of this.#endpoints) devIds.push(context.bindDevice(endpoint));
+      for (const rid of group.rids) {
+        const endpoint = this.machine.endpoint(rid);
+        if (endpoint) devIds.push(context.bindDevice(endpoint));
+      }
     } catch (error) {
       for (const devId of devIds) context.unbindDevice(devId);
       throw error;
     }
-    return { group: this.group, devIds };
+    return { group, devIds };
   }
 
-  #openDevice(call: VfioCall, endpoint: Endpoint): OpenedDevice {
+  /** First open: in a container the group was attached as a whole, an iommufd takes it now. */
+  #open(call: VfioCall, device: VfioDevice): OpenedDevice {
     if (!this.#hasIommu) throw this.#notInContainer(call);
     if (this.#container && !this.#container.container.iommu) {
       throw call.refuse('EINVAL', 'no-iommu', 'the container has no IOMMU yet', {
         accepted: 'VFIO_SET_IOMMU first',
       });
     }
-    const opened = new OpenedDevice(call, endpoint, this.#iommufd, () => {
-      this.#opened.delete(endpoint.rid);
+    const undo = this.#iommufd ? openInIommufd(call, device, this.#iommufd) : () => {};
+    const opened = new OpenedDevice(device, () => {
+      undo();
+      this.#opened.delete(device);
       this.file.put();
     });
     this.file.retain();
-    this.#opened.set(endpoint.rid, opened);
+    this.#opened.set(device, opened);
     return opened;
   }
 
@@ -212,7 +213,7 @@ export class VfioGroup {
 
   #release(): void {
     this.#leave();
-    OPEN.delete(this.group);
+    this.vfioGroup.isOpen = false;
   }
 }
 
@@ -238,21 +239,36 @@ const targetOf = (call: VfioCall, file: OpenFile): GroupTarget => {
 };
 
 /** Make sure that the iommufd has an IOAS for container calls, and keep it open. */
-const joinIommufd = (call: VfioCall, context: IommufdContext): IommufdContext => {
-  registerIommufd(context);
-  if (!context.vfioIoas) {
-    const { outIoasId } = context.ioasAlloc();
-    context.vfioIoas = context.find(call.op, outIoasId, 'IOAS');
-  }
+const joinIommufd = (context: IommufdContext): IommufdContext => {
+  compatIoasFor(context);
   context.file.retain();
   return context;
+};
+
+const openInIommufd = (
+  call: VfioCall,
+  device: VfioDevice,
+  context: IommufdContext,
+): (() => void) => {
+  device.open(call.op, context);
+  try {
+    device.attach(call.op, context.compatIoas(call.op).id);
+  } catch (error) {
+    device.close();
+    throw error;
+  }
+  return () => device.close();
 };
 
 /**
  * Open `/dev/vfio/N`.
  *
- * @param group the IOMMU group, `endpoint.group`
- * @throws {IommuError} EBUSY when it is open already
+ * @param group a VFIO group, or an IOMMU group (`endpoint.group`), whose devices then come under VFIO
+ * @throws {IommuError} EBUSY when it, or a device of it by its cdev, is open already
  */
-export const openVfioGroup = (process: Process, machine: Machine, group: IommuGroup): VfioGroup =>
-  new VfioGroup(process, machine, group);
+export const openVfioGroup = (
+  process: Process,
+  machine: Machine,
+  group: VfioGroup | IommuGroup,
+): VfioGroupFile =>
+  new VfioGroupFile(process, machine, 'rids' in group ? vfioGroupOf(machine, group) : group);

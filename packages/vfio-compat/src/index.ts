@@ -5,8 +5,8 @@
 export type { AttachedGroup, DmaCalls, VfioIommu, VfioIommuDriver } from './backend.ts';
 export { VfioCall } from './call.ts';
 export { openVfioContainer, VfioContainer, type VfioContainerOptions } from './container.ts';
-export { VfioDevice } from './device.ts';
-export { openVfioGroup, VfioGroup } from './group.ts';
+export { VfioDeviceFile } from './device.ts';
+export { openVfioGroup, VfioGroupFile } from './group.ts';
 export type { Type1Info } from './type1/info.ts';
 export { type Type1Options, type1 } from './type1/type1-driver.ts';
 export type {
@@ -16,4 +16,5 @@ export type {
   DmaUnmapInput,
 } from './type1/typed.ts';
 export * from './uapi/constants.ts';
-export { type GroupTarget, registerIommufd } from './vfio-files.ts';
+export type { GroupTarget } from './vfio-files.ts';
+export { vfioGroupOf } from './vfio-groups.ts';

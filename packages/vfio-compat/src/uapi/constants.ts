@@ -33,11 +33,3 @@ export const VFIO_IOMMU_INFO_FLAG = { PGSIZES: 1, CAPS: 2 } as const;
 
 /** `VFIO_IOMMU_TYPE1_INFO_*CAP*` ids of the capability chain. */
 export const VFIO_IOMMU_INFO_CAP = { IOVA_RANGE: 1, MIGRATION: 2, DMA_AVAIL: 3 } as const;
-
-/** `VFIO_DEVICE_FLAGS_*` of `VFIO_DEVICE_GET_INFO`. */
-export const VFIO_DEVICE_FLAG = { RESET: 1, PCI: 2 } as const;
-
-/** `VFIO_PCI_NUM_REGIONS`: BAR 0 to 5, ROM, config space, VGA. */
-export const VFIO_PCI_NUM_REGIONS = 9;
-/** `VFIO_PCI_NUM_IRQS`: INTx, MSI, MSI-X, error, request. */
-export const VFIO_PCI_NUM_IRQS = 5;

@@ -1,5 +1,5 @@
 /**
- * The structs of the VFIO container, group and device: the one place that knows sizes and offsets.
+ * The structs of the VFIO container and group: the one place that knows sizes and offsets.
  *
  * @linux include/uapi/linux/vfio.h
  * @module
@@ -10,17 +10,6 @@ import { s32, struct, u16, u32, u64 } from './struct.ts';
 export const VFIO_STRUCTS = {
   info_cap_header: struct(8, { id: u16(0), version: u16(2), next: u32(4) }),
   group_status: struct(8, { argsz: u32(0), flags: u32(4) }),
-  device_info: struct(
-    24,
-    {
-      argsz: u32(0),
-      flags: u32(4),
-      num_regions: u32(8),
-      num_irqs: u32(12),
-      cap_offset: u32(16),
-    },
-    16,
-  ),
   iommu_type1_info: struct(
     24,
     { argsz: u32(0), flags: u32(4), iova_pgsizes: u64(8), cap_offset: u32(16) },

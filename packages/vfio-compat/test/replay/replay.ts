@@ -9,11 +9,14 @@ import {
   MAP_FLAG,
   type Machine,
   OpenFile,
+  openVfioCdev,
   type Process,
   sysIoctl,
+  type VfioDevice,
+  type VfioGroup,
   VM_PROT,
 } from '@iommukit/core';
-import { openVfioContainer, openVfioGroup, registerIommufd } from '../../src/index.ts';
+import { openVfioContainer, openVfioGroup } from '../../src/index.ts';
 import type { Recorded } from './platform.ts';
 import { RECORDED_STRUCTS, type Sequence, type Step, type Value } from './sequence.ts';
 
@@ -109,13 +112,14 @@ const open = (replay: Replay, { fd, path = '' }: Step): Answer => {
   const save = (number: number) => replay.variables.set(String(fd), BigInt(number));
   const group = /^\/dev\/t\/group_(.*)$/.exec(path)?.[1];
   try {
-    if (group) save(openVfioGroup(process, machine, recorded.groups[group] as never).fd);
+    const cdev = /^\/dev\/t\/cdev_(.*)$/.exec(path)?.[1];
+    if (group) save(openVfioGroup(process, machine, recorded.groups[group] as VfioGroup).fd);
+    else if (cdev) save(openVfioCdev(process, recorded.devices[cdev] as VfioDevice));
     else if (path === '/dev/vfio/vfio' && kind === 'type1') {
       save(openVfioContainer(process, machine).fd);
     } else if (path === '/dev/iommu' || path === '/dev/vfio/vfio') {
       const asVfioContainer = path === '/dev/vfio/vfio';
       const context = new IommufdContext(process, machine, { asVfioContainer });
-      registerIommufd(context);
       save(context.fd);
     } else save(filesOf(process).install(new OpenFile({ name: path })));
     return { ret: 0 };
@@ -142,10 +146,11 @@ const structIoctl = (replay: Replay, step: Step): Answer => {
   const ret = replay.ioctl(step, Number(spec.ioctl), address);
   const after = replay.process.peek(address, before.length) as Uint8Array;
   const out: Record<string, Value> = {};
-  for (const [name, [at, width]] of Object.entries(spec.fields)) {
+  for (const [name, [at, width, kind]] of Object.entries(spec.fields)) {
     const value = load(after, at, width);
     if (value === load(before, at, width)) continue;
-    out[name] = width === 8 ? `0x${value.toString(16)}` : Number(value);
+    const number = width === 8 ? `0x${value.toString(16)}` : Number(value);
+    out[name] = kind === 'out_fd' ? 'fd' : number;
   }
   if (ret >= 0 && typeof step.save === 'object') {
     for (const [name, variable] of Object.entries(step.save)) {
