@@ -1,1 +1,7 @@
-export {};
+/**
+ * Arm SMMUv3: hardware model, host half, and the driver that joins them.
+ * @module
+ */
+export * from './hardware/index.ts';
+export { SmmuIommuUnit, type SmmuOptions, smmuv3 } from './smmuv3.ts';
+export * from './spec/index.ts';

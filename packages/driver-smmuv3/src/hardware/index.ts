@@ -1,0 +1,8 @@
+/**
+ * The silicon: an SMMUv3 that software programs through registers and memory.
+ * @module
+ */
+export type { CacheOptions } from './caches.ts';
+export { DEFAULT_ID, type Features, type SmmuCapabilities } from './capabilities.ts';
+export { SmmuHardware, type SmmuHardwareOptions } from './iommu.ts';
+export type { HardwareMemory, HardwareRegion } from './memory.ts';

@@ -1,0 +1,75 @@
+/**
+ * From reset to translating.
+ *
+ * @spec SMMUv3 6.3.9 (order of enables)
+ * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c (arm_smmu_device_reset)
+ */
+import { refuse, type UnitHost } from '@iommukit/core';
+import { CR0, CR0ACK, CR1, CR2, GBPA, IRQ_CTRL } from '../spec/registers.ts';
+import { readCapabilities } from './capabilities.ts';
+import { CommandQueue } from './command-queue.ts';
+import { EventQueueService } from './faults.ts';
+import { HostMemory } from './host-memory.ts';
+import { Invalidate } from './invalidate.ts';
+import type { RegisterFile } from './register-file.ts';
+import { StreamTable } from './stream-table.ts';
+import type { UnitContext } from './unit-context.ts';
+import { VmidAllocator } from './vmid-allocator.ts';
+
+/** Tables and queues: inner shareable, write-back. */
+const INNER_SHAREABLE_WRITE_BACK = 0xd75;
+const MAX_POLLS = 1000;
+
+/** A unit that is up. */
+export interface UnitParts {
+  readonly context: UnitContext;
+  readonly events: EventQueueService;
+}
+
+/**
+ * Bring a unit up; every device starts with an entry that aborts.
+ *
+ * @throws {IommuError} ENODEV when the unit cannot be used; EIO when it does not answer; ENOMEM
+ */
+export const bringUp = (registers: RegisterFile, host: UnitHost, name: string): UnitParts => {
+  const caps = readCapabilities(registers);
+  const memory = new HostMemory(host.machine.memory);
+  takeOver(registers);
+  registers.writeReg32(CR1.offset, INNER_SHAREABLE_WRITE_BACK);
+  registers.writeReg32(CR2.offset, CR2.fields.PTM.mask | CR2.fields.RECINVSID.mask);
+  const table = new StreamTable(memory, caps);
+  table.program(registers);
+  const queue = new CommandQueue(registers, memory, caps.commandQueueLg2);
+  queue.program();
+  const { CMDQEN, EVENTQEN, SMMUEN } = CR0.fields;
+  enable(registers, CMDQEN.mask);
+  const invalidate = new Invalidate(queue, caps.rangeInvalidation);
+  invalidate.all();
+  invalidate.submit();
+  const events = new EventQueueService(registers, memory, host, caps.eventQueueLg2);
+  registers.writeReg32(IRQ_CTRL.offset, 0);
+  events.program(host.machine.allocMessageAddress(() => events.service()));
+  enable(registers, CMDQEN.mask | EVENTQEN.mask);
+  registers.writeReg32(IRQ_CTRL.offset, IRQ_CTRL.fields.EVENTQ_IRQEN.mask);
+  enable(registers, CMDQEN.mask | EVENTQEN.mask | SMMUEN.mask);
+  const vmids = new VmidAllocator(caps.vmidBits);
+  return { context: { name, host, caps, invalidate, table, vmids, devices: new Map() }, events };
+};
+
+/** An earlier owner's translation goes off; meanwhile every request aborts. */
+const takeOver = (registers: RegisterFile): void => {
+  const { ABORT, UPDATE } = GBPA.fields;
+  registers.writeReg32(GBPA.offset, (ABORT.mask | UPDATE.mask) >>> 0);
+  enable(registers, 0);
+};
+
+/** Write CR0 and wait for its acknowledgement. */
+const enable = (registers: RegisterFile, enables: number): void => {
+  registers.writeReg32(CR0.offset, enables);
+  for (let poll = 0; poll < MAX_POLLS; poll++) {
+    if (registers.readReg32(CR0ACK.offset) === enables) return;
+  }
+  throw refuse('EIO', 'bring-up', 'hardware-timeout', `CR0ACK did not become ${enables}`, {
+    value: registers.readReg32(CR0ACK.offset),
+  });
+};

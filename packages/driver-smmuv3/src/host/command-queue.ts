@@ -1,0 +1,113 @@
+import { refuse } from '@iommukit/core';
+import { COMMAND, COMMAND_BYTES } from '../spec/commands.ts';
+import { CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, GERROR, GERRORN } from '../spec/registers.ts';
+import { addressHi, addressLo, type HostMemory } from './host-memory.ts';
+import type { RegisterFile } from './register-file.ts';
+
+const WORDS = COMMAND_BYTES / 4;
+/** Reads of the consumer index before the queue counts as dead. */
+const MAX_POLLS = 100_000;
+const CMDQ_ERROR = GERROR.fields.CMDQ_ERR.mask;
+
+/**
+ * The command queue of one unit, driven as an operating system does: commands are collected,
+ * handed over with one SYNC at the end, and the consumer index is polled.
+ *
+ * @spec SMMUv3 4, 7.1
+ * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c (arm_smmu_cmdq_issue_cmdlist)
+ */
+export class CommandQueue {
+  readonly #registers: RegisterFile;
+  readonly #memory: HostMemory;
+  readonly #ring: number;
+  readonly #lg2: number;
+  readonly #batch: number[] = [];
+  /** Index with its wrap bit. */
+  #prod = 0;
+
+  /** @param entriesLg2 lg2 of the commands it holds */
+  constructor(registers: RegisterFile, memory: HostMemory, entriesLg2: number) {
+    this.#registers = registers;
+    this.#memory = memory;
+    this.#lg2 = entriesLg2;
+    const pages = Math.max((COMMAND_BYTES * 2 ** entriesLg2) / 4096, 1);
+    this.#ring = memory.alloc(pages, 'bring-up', 'the command queue');
+  }
+
+  /** Program base and indices; the queue is off. */
+  program(): void {
+    const registers = this.#registers;
+    const lo = (addressLo(this.#ring) | this.#lg2) >>> 0;
+    registers.writeReg64(CMDQ_BASE.offset, lo, addressHi(this.#ring));
+    registers.writeReg32(CMDQ_PROD.offset, 0);
+    registers.writeReg32(CMDQ_CONS.offset, 0);
+    this.#prod = 0;
+  }
+
+  /** Add one command: its four dwords. @hot */
+  push(w0: number, w1: number, w2: number, w3: number): void {
+    this.#batch.push(w0, w1, w2, w3);
+  }
+
+  /**
+   * Hand everything over and wait until it is done.
+   *
+   * @throws {IommuError} EIO when the unit refuses a command or stops answering
+   */
+  submit(): void {
+    const commands = this.#batch.splice(0);
+    const chunk = (2 ** this.#lg2 - 1) * WORDS;
+    for (let from = 0; from < commands.length; from += chunk) {
+      this.#submitChunk(commands.slice(from, from + chunk));
+    }
+  }
+
+  #submitChunk(words: readonly number[]): void {
+    for (let at = 0; at < words.length; at += WORDS) this.#put(words, at);
+    this.#put([COMMAND.SYNC, 0, 0, 0], 0);
+    this.#registers.writeReg32(CMDQ_PROD.offset, this.#prod);
+    this.#await();
+  }
+
+  #put(words: readonly number[], at: number): void {
+    const pa = this.#addressOf(this.#prod);
+    this.#memory.storePair(pa, words, at);
+    this.#memory.storePair(pa + 8, words, at + 2);
+    this.#prod = (this.#prod + 1) & (2 ** (this.#lg2 + 1) - 1);
+  }
+
+  #addressOf(index: number): number {
+    return this.#ring + (index & (2 ** this.#lg2 - 1)) * COMMAND_BYTES;
+  }
+
+  #await(): void {
+    const registers = this.#registers;
+    const mask = 2 ** (this.#lg2 + 1) - 1;
+    for (let poll = 0; poll < MAX_POLLS; poll++) {
+      const cons = registers.readReg32(CMDQ_CONS.offset);
+      if ((cons & mask) === this.#prod) return;
+      const errors = registers.readReg32(GERROR.offset) ^ registers.readReg32(GERRORN.offset);
+      if ((errors & CMDQ_ERROR) !== 0) this.#skipRefused(cons);
+    }
+    throw refuse('EIO', 'invalidate', 'command-queue', 'the command queue does not advance');
+  }
+
+  /** A SYNC in place of the refused command, then let the queue go on, and tell the caller. */
+  #skipRefused(cons: number): never {
+    const registers = this.#registers;
+    const pa = this.#addressOf(cons);
+    const opcode = this.#memory.load32(pa) & 0xff;
+    const { ERR } = CMDQ_CONS.fields;
+    const error = (cons & ERR.mask) >>> ERR.shift;
+    this.#memory.store64(pa, COMMAND.SYNC, 0);
+    this.#memory.store64(pa + 8, 0, 0);
+    registers.writeReg32(GERRORN.offset, registers.readReg32(GERRORN.offset) ^ CMDQ_ERROR);
+    throw refuse(
+      'EIO',
+      'invalidate',
+      'command-queue',
+      `the unit refused command ${opcode} with CERROR ${error}`,
+      { value: opcode, accepted: 'commands of the features in IDR0' },
+    );
+  }
+}

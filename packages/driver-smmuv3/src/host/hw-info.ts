@@ -1,0 +1,36 @@
+import { type HwInfo, refuse } from '@iommukit/core';
+import type { Capabilities } from './capabilities.ts';
+
+/** `IOMMU_HW_INFO_TYPE_ARM_SMMUV3`. */
+export const HW_INFO_TYPE_ARM_SMMUV3 = 2;
+
+/** `IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED`. */
+export const ATS_NOT_SUPPORTED = 8;
+
+/** `struct iommu_hw_info_arm_smmuv3`. */
+const INFO = { BYTES: 40, IDR: 8, AIDR: 36 } as const;
+
+/**
+ * `IOMMU_GET_HW_INFO`: the identification registers as they are.
+ *
+ * @throws {IommuError} EOPNOTSUPP for a type that is neither 0 nor SMMUv3's
+ * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3-iommufd.c (arm_smmu_hw_info)
+ */
+export const hwInfo = (caps: Capabilities, type: number): HwInfo => {
+  if (type !== 0 && type !== HW_INFO_TYPE_ARM_SMMUV3) {
+    throw refuse(
+      'EOPNOTSUPP',
+      'IOMMU_GET_HW_INFO',
+      'hw-info-type',
+      `hardware information of type ${type} is not what an SMMUv3 has`,
+      { value: type, accepted: '0 or IOMMU_HW_INFO_TYPE_ARM_SMMUV3 (2)' },
+    );
+  }
+  const data = new Uint8Array(INFO.BYTES);
+  const view = new DataView(data.buffer);
+  caps.idr.forEach((word, at) => {
+    view.setUint32(INFO.IDR + at * 4, word, true);
+  });
+  view.setUint32(INFO.AIDR, caps.aidr, true);
+  return { type: HW_INFO_TYPE_ARM_SMMUV3, data };
+};

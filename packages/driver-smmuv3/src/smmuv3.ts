@@ -1,0 +1,74 @@
+/**
+ * The driver: a hardware model wired to a machine, and the host half that runs it.
+ */
+import {
+  DRIVER_API_VERSION,
+  defineDriver,
+  type IommuDriver,
+  type IommuUnit,
+  type TranslationAgent,
+  type UnitHost,
+} from '@iommukit/core';
+import type { PageTablePool } from '@iommukit/pgtable-fast';
+import { type CacheOptions, type SmmuCapabilities, SmmuHardware } from './hardware/index.ts';
+import { bringUp, type UnitParts } from './host/bring-up.ts';
+import { HW_INFO_TYPE_ARM_SMMUV3 } from './host/hw-info.ts';
+import { createTablePool } from './host/pool-memory.ts';
+import { SmmuUnit } from './host/unit.ts';
+
+/** What {@link smmuv3} takes. */
+export interface SmmuOptions {
+  /** Fields of the identification registers to change. */
+  readonly capabilities?: SmmuCapabilities;
+  /** Sizes of the hardware's caches. */
+  readonly caches?: CacheOptions;
+  /** Name of the driver; units are called after it; default `'arm-smmuv3'`. */
+  readonly name?: string;
+}
+
+/** A unit of this driver: the host half, and for tools the hardware below it. */
+export class SmmuIommuUnit extends SmmuUnit {
+  /** Registers and caches. */
+  readonly hardware: SmmuHardware;
+
+  /** Made by the driver {@link smmuv3} returns. */
+  constructor(
+    hardware: SmmuHardware,
+    driver: IommuDriver,
+    agent: TranslationAgent,
+    parts: UnitParts,
+    pool: PageTablePool,
+  ) {
+    super(driver, agent, parts, pool);
+    this.hardware = hardware;
+  }
+}
+
+/**
+ * Arm SMMUv3.
+ *
+ * `create` throws RangeError for features that are not modelled; ENODEV for a unit without stage
+ * 2, the 4K granule or MSI; ENOMEM.
+ */
+export const smmuv3 = (options: SmmuOptions = {}): IommuDriver => {
+  const driver: IommuDriver = defineDriver({
+    apiVersion: DRIVER_API_VERSION,
+    name: options.name ?? 'arm-smmuv3',
+    hwInfoType: HW_INFO_TYPE_ARM_SMMUV3,
+    create: (host) => createUnit(driver, host, options),
+  });
+  return driver;
+};
+
+const createUnit = (driver: IommuDriver, host: UnitHost, options: SmmuOptions): IommuUnit => {
+  const { machine } = host;
+  const hardware = new SmmuHardware({
+    memory: machine.memory,
+    raiseMessage: (address, data) => machine.raiseMessage(address, data),
+    ...(options.capabilities && { capabilities: options.capabilities }),
+    ...(options.caches && { caches: options.caches }),
+  });
+  const parts = bringUp(hardware, host, `${driver.name}${machine.units.length}`);
+  const pool = createTablePool(machine.memory, parts.context.caps.oaBits);
+  return new SmmuIommuUnit(hardware, driver, hardware, parts, pool);
+};
