@@ -46,14 +46,17 @@ export interface MmapOptions {
   readonly addr?: number | bigint;
   /** Bytes; rounded up to pages. */
   readonly length: number;
-  /** Sum of {@link VM_PROT} bits. */
-  readonly prot: number;
-  /** Sum of {@link MAP_FLAG} bits. */
-  readonly flags: number;
+  /** Sum of {@link VM_PROT} bits; default READ and WRITE. */
+  readonly prot?: number;
+  /** Sum of {@link MAP_FLAG} bits; default PRIVATE and ANONYMOUS. */
+  readonly flags?: number;
   readonly file?: MemoryFile;
   /** Byte offset in the file, page aligned. */
   readonly offset?: number;
 }
+
+const READ_WRITE = VM_PROT.READ | VM_PROT.WRITE;
+const PRIVATE_ANONYMOUS = MAP_FLAG.PRIVATE | MAP_FLAG.ANONYMOUS;
 
 const ALL_CAPABILITIES: readonly Capability[] = [
   'CAP_IPC_LOCK',
@@ -133,7 +136,7 @@ export class Process {
    * (ENOMEM), -1 (EPERM, a sealed file)
    */
   mmap(options: MmapOptions): number {
-    const { prot, flags, file } = options;
+    const { prot = READ_WRITE, flags = PRIVATE_ANONYMOUS, file } = options;
     const offset = options.offset ?? 0;
     const shared = (flags & MAP_FLAG.SHARED) !== 0;
     if (shared === ((flags & MAP_FLAG.PRIVATE) !== 0)) return EINVAL;
@@ -144,7 +147,7 @@ export class Process {
     const hugetlb = file ? file.hugetlb : (flags & MAP_FLAG.HUGETLB) !== 0;
     const unit = hugetlb ? HUGE_PAGES : 1;
     const pages = Math.ceil(options.length / (unit * PAGE_BYTES)) * unit;
-    const start = this.place(options, pages, unit);
+    const start = this.place(options.addr, flags, pages, unit);
     if (start < 0) return start;
     const anonymous =
       shared && !file ? this.createFile({ size: pages * PAGE_BYTES, hugetlb }) : file;
@@ -277,7 +280,12 @@ export class Process {
     return 0;
   }
 
-  private place({ addr, flags }: MmapOptions, pages: number, unit: number): number {
+  private place(
+    addr: number | bigint | undefined,
+    flags: number,
+    pages: number,
+    unit: number,
+  ): number {
     const fixed = (flags & (MAP_FLAG.FIXED | MAP_FLAG.FIXED_NOREPLACE)) !== 0;
     if (addr === undefined) {
       const start = this.space.vmas.highestHole(pages, MMAP_TOP_PAGE, MMAP_LOWEST_PAGE, unit);
@@ -288,7 +296,7 @@ export class Process {
     if (Number(addr) % (unit * PAGE_BYTES) !== 0) return EINVAL;
     if (!this.space.vmas.overlaps(start, start + pages)) return start;
     if (flags & MAP_FLAG.FIXED_NOREPLACE) return EEXIST;
-    if (!fixed) return this.place({ length: 0, prot: 0, flags }, pages, unit);
+    if (!fixed) return this.place(undefined, flags, pages, unit);
     this.space.unmap(start, start + pages);
     return start;
   }
