@@ -1,3 +1,14 @@
+export { ConformanceBench, ConformanceFailure } from './conformance/bench.ts';
+export type { ConformanceCase } from './conformance/case.ts';
+export {
+  CONFORMANCE_CASES,
+  type ConformanceOutcome,
+  describeConformance,
+  runConformance,
+  runConformanceCase,
+  type TestRunner,
+} from './conformance/suite.ts';
+export type { ConformanceNeed, ConformanceTarget, NestingSupport } from './conformance/target.ts';
 export type { GoldenPlatform } from './golden/platform.ts';
 export { replaySequence } from './golden/replay.ts';
 export {

@@ -15,8 +15,10 @@ import {
   type IommuUnit,
   type NestedDomain,
   type NestingOps,
+  type PageRequest,
   type PagingDomain,
   type PagingRequest,
+  PRG_RESPONSE,
   type PriOps,
   type ReservedRegion,
   refuse,
@@ -99,6 +101,7 @@ export class MockUnit implements IommuUnit {
     this.blocking = { kind: 'blocking', unit: this, free: () => {} };
     this.agent = {
       translatePage: (rid, pasid, pfn, access) => this.#page(rid, pasid, pfn, access),
+      pageRequest: (request) => this.#pageRequest(request),
     };
     this.nesting = {
       allocNested: (device, parent, flags, userData) =>
@@ -114,6 +117,7 @@ export class MockUnit implements IommuUnit {
       disable: () => {},
       respond: (device, pasid, grpid, code) => {
         this.stateOf(device).responses.push({ grpid, pasid, code });
+        host.machine.deliverPageResponse({ rid: device.rid, pasid, prgi: grpid, code });
       },
     };
   }
@@ -209,6 +213,16 @@ export class MockUnit implements IommuUnit {
     if (pasid < 0) this.#followViommu(device, state, domain);
     if (domain.kind === 'blocking') state.domains.delete(pasid);
     else state.domains.set(pasid, domain);
+  }
+
+  #pageRequest(request: PageRequest): void {
+    const { rid, pasid, prgi, read, write, exec, priv, last, addressPfn } = request;
+    const device = this.host.machine.endpoint(rid);
+    if (!device) return;
+    const perm = Number(read) | (Number(write) << 1) | (Number(exec) << 2) | (Number(priv) << 3);
+    const fault = { pasid, grpid: prgi, perm, addressPfn, last };
+    const taken = this.host.reportPageFault(device, fault);
+    if (!taken && last) this.pri.respond(device, pasid, prgi, PRG_RESPONSE.INVALID_REQUEST);
   }
 
   #tracksDirty(device: UnitDevice): boolean {
