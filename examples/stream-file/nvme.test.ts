@@ -4,10 +4,8 @@ import {
   type AtsCompletion,
   createMachine,
   createProcess,
-  MAP_FLAG,
   type PageRequest,
   type TranslationAgent,
-  VM_PROT,
 } from '@iommukit/core';
 import { describe, expect, test } from 'vitest';
 import { Guest } from './guest.ts';
@@ -23,11 +21,7 @@ const GUEST_BYTES = 16 << 20;
 const setup = (file: Uint8Array) => {
   const machine = createMachine({ ramBytes: 32 << 20 });
   const process = createProcess(machine);
-  const va = process.mmap({
-    length: GUEST_BYTES,
-    prot: VM_PROT.READ | VM_PROT.WRITE,
-    flags: MAP_FLAG.ANONYMOUS | MAP_FLAG.PRIVATE,
-  });
+  const va = process.mmap({ length: GUEST_BYTES });
   for (let page = 0; page < GUEST_BYTES; page += 4096) process.write(va + page, Uint8Array.of(0));
   const ram = createGuestRam(machine, process, va, GUEST_BYTES);
   const guest = new Guest(ram);

@@ -6,13 +6,11 @@ import {
   HWPT_ALLOC,
   HWPT_DATA,
   IOAS_MAP,
-  MAP_FLAG,
   type Machine,
   openIommufd,
   PAGE_RESPONSE,
   type PgfaultRecord,
   type UnrecoverableFault,
-  VM_PROT,
 } from '@iommukit/core';
 import { encodeHwptVtdS1, type VtdHardware, type VtdIommuUnit, vtd } from '@iommukit/driver-vtd';
 import { Guest } from './guest.ts';
@@ -72,11 +70,7 @@ export const createVmm = (medium: Medium, guestMib: number): Vmm => {
   machine.onFault((fault) => faults.push(fault));
 
   const process = createProcess(machine);
-  const ramVa = process.mmap({
-    length: guestBytes,
-    prot: VM_PROT.READ | VM_PROT.WRITE,
-    flags: MAP_FLAG.PRIVATE | MAP_FLAG.ANONYMOUS,
-  });
+  const ramVa = process.mmap({ length: guestBytes });
   const context = openIommufd(process, machine);
   const devId = context.bindDevice(endpoint);
   step('VFIO_DEVICE_BIND_IOMMUFD', `device ${devId}`, `the block device ${DEVICE_RID}`);
