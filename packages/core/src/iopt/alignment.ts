@@ -17,7 +17,7 @@ export const neededAlignment = (iopt: IoPagetable): number => {
 };
 
 /**
- * Check that every area has an alignment, when it is more than is asked for now.
+ * Check that every area has an alignment, when it is more than the present one.
  *
  * @throws {IommuError} EADDRINUSE
  */
