@@ -1,8 +1,11 @@
 /** Replays what a real Linux 7.3.4 answered; every errno and output byte must be the same. */
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { type Platform, recordedMachine } from './replay/platform.ts';
 import { type ContainerKind, replay } from './replay/replay.ts';
 import { type Sequence, sequencesOf } from './replay/sequence.ts';
+
+const README = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
 
 /** Containers that iommufd provides are core's; here they judge the group in front of them. */
 const FOLDERS: readonly (readonly [ContainerKind, Platform, RegExp])[] = [
@@ -29,6 +32,12 @@ for (const [kind, platform, names] of FOLDERS) {
   describe(`container by ${kind}, ${platform}`, () => {
     test.each(sequences)('$name: $doc', (sequence) => {
       expect(differencesOf(sequence, kind, platform)).toEqual([]);
+    });
+
+    test('the README says how many', () => {
+      const steps = sequences.reduce((sum, sequence) => sum + sequence.steps.length, 0);
+      const row = README.split('\n').find((line) => line.startsWith(`| \`${kind}-${platform}\``));
+      expect(row).toContain(`| ${sequences.length} | ${steps} |`);
     });
   });
 }
