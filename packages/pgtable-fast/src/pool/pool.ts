@@ -29,6 +29,8 @@ export interface PoolOptions {
 export interface PoolHandle {
   readonly options: Required<Omit<PoolOptions, 'build'>>;
   readonly memories: readonly WasmMemory[];
+  /** The other thread's own scratch area in each memory. */
+  readonly scratchOffsets: readonly number[];
 }
 
 /** What {@link PageTablePool.stats} returns. */
@@ -94,12 +96,16 @@ export class PageTablePool {
   readonly #build: EngineBuild | undefined;
   readonly #listeners = new Set<GrowListener>();
 
-  constructor(options: PoolOptions, memories: readonly WasmMemory[] = []) {
+  constructor(
+    options: PoolOptions,
+    memories: readonly WasmMemory[] = [],
+    scratch: readonly number[] = [],
+  ) {
     this.#options = complete(options);
     this.#build = options.build;
     this.shared = this.#options.shared;
-    this.#addShard(memories[0]);
-    for (const memory of memories.slice(1)) this.#addShard(memory);
+    this.#addShard(memories[0], scratch[0]);
+    for (let i = 1; i < memories.length; i++) this.#addShard(memories[i], scratch[i]);
     if (memories.length === 0) this.#first.prefault(this.#options.prefaultBytes);
   }
 
@@ -151,7 +157,7 @@ export class PageTablePool {
   /** A shard after the last one; undefined when the pool is at its maximum. */
   addShard(): Shard | undefined {
     if (this.#shardSize(this.#nextBase()) === 0) return undefined;
-    const shard = this.#addShard(undefined);
+    const shard = this.#addShard();
     for (const listener of this.#listeners) listener(shard, true);
     return shard;
   }
@@ -169,7 +175,7 @@ export class PageTablePool {
     return Math.min(shardBytes, left, MAX_SHARD_BYTES - (base % MAX_SHARD_BYTES));
   }
 
-  #addShard(memory: WasmMemory | undefined): Shard {
+  #addShard(memory?: WasmMemory, scratchOffset?: number): Shard {
     const { initialBytes, shared } = this.#options;
     const index = this.shards.length;
     const base = this.#nextBase();
@@ -182,6 +188,7 @@ export class PageTablePool {
       shared,
       build: this.#build,
       memory,
+      scratchOffset,
       onGrow: (grown) => {
         for (const listener of this.#listeners) listener(grown, false);
       },
@@ -205,9 +212,24 @@ export class PageTablePool {
     return { totalBytes, usedBytes, freeBytes, shards: this.shards.length };
   }
 
-  /** What `attachPool` in another thread needs: post it as a message. Later shards need a new handle. */
+  /**
+   * What `attachPool` in one other thread needs: post it as a message. Every thread needs a handle of
+   * its own, because each comes with a scratch area; shards added later need a new one.
+   * @throws {Error} the pool is not shared, has no table yet, or there is no memory left
+   */
   handle(): PoolHandle {
-    return { options: this.#options, memories: this.shards.map((shard) => shard.memory) };
+    if (!this.shared)
+      throw new Error('handle: the pool is not shared; create it with shared: true');
+    const scratchOffsets = this.shards.map((shard) => {
+      const offset = shard.takeScratch();
+      if (offset === 0) throw new Error('handle: no table yet, or no memory for 64 KiB of scratch');
+      return offset;
+    });
+    return {
+      options: this.#options,
+      memories: this.shards.map((shard) => shard.memory),
+      scratchOffsets,
+    };
   }
 }
 
@@ -221,5 +243,5 @@ export function createPool(options: PoolOptions = {}): PageTablePool {
 
 /** The pool of another thread, from its {@link PageTablePool.handle}. Only one thread may change tables. */
 export function attachPool(handle: PoolHandle): PageTablePool {
-  return new PageTablePool(handle.options, handle.memories);
+  return new PageTablePool(handle.options, handle.memories, handle.scratchOffsets);
 }

@@ -55,6 +55,8 @@ export interface ShardOptions {
 }
 
 const PAGE_BYTES = 4096;
+/** log2 of the pages of a scratch area. */
+const SCRATCH_ORDER = 4;
 /** A growth step is at most this, unless more is asked for. */
 const MAX_STEP_BYTES = 64 * 1024 * 1024;
 
@@ -163,6 +165,13 @@ export class Shard implements PoolRegion {
   releaseControlBlock(block: number): void {
     this.words.fill(0, block >>> 2, (block + CONTROL_BYTES) >>> 2);
     this.#freeBlocks.push(block);
+  }
+
+  /** Offset of a scratch area for another thread, 0 when there is no memory left or no table yet. */
+  takeScratch(): number {
+    const engine = this.#engines.values().next().value;
+    if (engine === undefined || engine.reserve(1, SCRATCH_ORDER) !== 0) return 0;
+    return engine.allocate(SCRATCH_ORDER) >>> 0;
   }
 
   /** Bytes that tables could still take: free blocks, fresh memory and growth. */
