@@ -105,7 +105,7 @@ function capabilitiesFor(model: CaseModel) {
   if (model.device_iotlb) ecap |= 1n << 2n;
   if (model.snoop_control) ecap |= 1n << 7n;
   if (model.pasid_bits) ecap |= (1n << 40n) | (BigInt(model.pasid_bits - 1) << 35n);
-  if (model.svm) ecap |= 0x0d02_2000_0004n;
+  if (model.svm) ecap |= 0x0402_2000_0004n;
   return { registers: { ver: 0x10, cap, ecap }, width };
 }
 
@@ -169,7 +169,7 @@ class Runner {
       bus: silentBus,
       capabilities: registers,
       hostAddressWidthBits: width,
-      compatibility: { coherentWalks: true, fullFaultAddress: true },
+      compatibility: { coherentWalks: true, fullFaultAddress: true, forgetFaults: true },
     });
   }
 
@@ -225,19 +225,14 @@ class Runner {
       ok = frame >= 0 && this.memory.read32(pa - (pa % 4)) !== undefined;
       segments.push(`0x${pa.toString(16)}`);
     }
-    const pa = ok ? this.#reported(Number(segments[0])) : undefined;
     this.results.push({
       id: step.id ?? '',
       ok,
       faults: takeFaults(this.unit),
-      ...(pa !== undefined && { pa }),
+      ...(ok && { pa: segments[0] as string }),
       ...(segments.length > 1 && { segments }),
       ...(before.length > 0 && { before }),
     });
-  }
-
-  #reported(pa: number): string {
-    return `0x${pa.toString(16)}`;
   }
 }
 

@@ -68,6 +68,8 @@ export interface Features {
   readonly plmr: boolean;
   readonly phmr: boolean;
   readonly cachingMode: boolean;
+  /** Faulting entries are kept in the caches (caching mode). */
+  readonly keepsFaults: boolean;
   readonly zeroLengthRead: boolean;
   readonly ss2M: boolean;
   readonly ss1G: boolean;
@@ -234,6 +236,7 @@ export function featuresOf(caps: VtdCapabilities = RECOMMENDED, hawBits?: number
     plmr: cap.PLMR === 1,
     phmr: cap.PHMR === 1,
     cachingMode: cap.CM === 1,
+    keepsFaults: cap.CM === 1,
     zeroLengthRead: cap.ZLR === 1,
     ss2M: (cap.SSLPS & 1) !== 0,
     ss1G: (cap.SSLPS & 2) !== 0,

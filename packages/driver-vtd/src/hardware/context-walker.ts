@@ -140,7 +140,7 @@ export class ContextWalker {
     this.pointer = 0;
     const reason = scalable ? this.#readScalable(rid, rootTable) : this.#readLegacy(rid, rootTable);
     if (reason === 0) this.info |= CONTEXT.VALID | mode;
-    else if (!this.#features.cachingMode) return reason;
+    else if (!this.#features.keepsFaults) return reason;
     if (this.fillCache) this.#keep(rid, mode, reason);
     return reason;
   }

@@ -74,6 +74,8 @@ export interface VtdCompatibility {
   readonly coherentWalks?: boolean;
   /** FI keeps all 64 address bits; otherwise those above the largest AGAW are zero. */
   readonly fullFaultAddress?: boolean;
+  /** Caching mode keeps no faulting entries, as the specification allows. */
+  readonly forgetFaults?: boolean;
 }
 
 /** Counters of a unit. */
@@ -141,7 +143,9 @@ export class VtdHardware implements TranslationAgent {
   /** Made by {@link createVtdHardware}. */
   constructor(options: VtdHardwareOptions) {
     const { memory, bus } = options;
-    const features = featuresOf(options.capabilities, options.hostAddressWidthBits);
+    const derived = featuresOf(options.capabilities, options.hostAddressWidthBits);
+    const keepsFaults = derived.keepsFaults && !options.compatibility?.forgetFaults;
+    const features = { ...derived, keepsFaults };
     const coherent = options.compatibility?.coherentWalks ?? false;
     const addressBits = options.compatibility?.fullFaultAddress ? 64 : features.largestAgawBits;
     this.features = features;

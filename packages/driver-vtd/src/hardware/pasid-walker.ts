@@ -117,7 +117,7 @@ export class PasidWalker {
     this.did = 0;
     const reason = this.#read(pasid, directory);
     if (reason === 0) this.info |= PASID_INFO.VALID;
-    else if (!this.#features.cachingMode) return reason;
+    else if (!this.#features.keepsFaults) return reason;
     if (this.fillCache) this.#keep(rid, pasid, reason);
     return reason;
   }

@@ -256,7 +256,7 @@ export class RequestEngine {
     request.priv = (access & PRIV) !== 0;
     request.exec = pasid >= 0 && (access & EXEC) !== 0;
     request.addressType = ADDRESS_TYPE.UNTRANSLATED;
-    let reason = this.#parts.features.cachingMode
+    let reason = this.#parts.features.keepsFaults
       ? this.#cachedFault(source, spread, pfn, access)
       : 0;
     if (reason === 0) {
@@ -266,7 +266,7 @@ export class RequestEngine {
         if (translator.walked) this.#fill(source, spread, pfn, pasid < 0);
         return translator.pfn;
       }
-      if (this.#parts.features.cachingMode) this.#fillFault(source, spread, pfn, reason);
+      if (this.#parts.features.keepsFaults) this.#fillFault(source, spread, pfn, reason);
     }
     return this.#blocked(reason, rid, pasid, pfn, access, ADDRESS_TYPE.UNTRANSLATED);
   }

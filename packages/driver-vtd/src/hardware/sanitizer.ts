@@ -412,7 +412,7 @@ export class Sanitizer implements TraceSink {
     if (entry === undefined) return [flush];
     const pgtt = (entry.meta & TLB.PGTT_MASK) >>> TLB.PGTT_SHIFT;
     const page = `page ${hex(entry.iovaPfn * 4096)}`;
-    const secondStage = change !== undefined && change.structure.startsWith('SS_');
+    const secondStage = change?.structure.startsWith('SS_') === true;
     if (pgtt === PGTT.FIRST_STAGE || (pgtt === PGTT.NESTED && !secondStage))
       return [`p_iotlb_inv ${page} PASID ${hex(tag)} of domain ${did}`];
     return [pgtt === PGTT.NESTED ? flush : `iotlb_inv ${page} of domain ${did}`];

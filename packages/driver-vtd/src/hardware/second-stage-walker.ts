@@ -14,7 +14,7 @@ import {
 import { type PendingUpdates, UPDATE } from './accessed-dirty.ts';
 import type { Features } from './capabilities.ts';
 import type { HardwareMemory } from './memory.ts';
-import { highMaskAbove, joinAddress, tableIndex } from './page-index.ts';
+import { highMaskAbove, joinAddress } from './page-index.ts';
 import { TableWindow } from './table-window.ts';
 import type { TraceSink } from './trace.ts';
 
@@ -42,22 +42,20 @@ const ADDR_LO = 0xffff_f000 | 0;
 const INTERRUPT_RIGHTS = 0x6000_0000;
 const ADDR_HI = SS_PTE.fields.ADDR.masks[1] as number;
 
-/** Low dword bits that are reserved in an entry, by level and by whether it is a leaf. */
-function reservedLow(features: Features): { table: Int32Array; leaf: Int32Array } {
-  const low = (layout: Layout) => (layout.reservedMasks[0] as number) | 0;
+const low = (layout: Layout) => (layout.reservedMasks[0] as number) | 0;
+const PML_RESERVED = low(SS_PML_ENTRY as unknown as Layout);
+const DIR_RESERVED = low(SS_TABLE_ENTRY as unknown as Layout);
+
+/** Low dword bits that are reserved in a leaf, by level. */
+function leafReservedBits(features: Features): Int32Array {
   const snp = features.snoopControl ? 0 : SNP;
-  const pml = low(SS_PML_ENTRY);
-  const dir = low(SS_TABLE_ENTRY);
-  return {
-    table: Int32Array.of(0, dir, dir, pml, pml),
-    leaf: Int32Array.of(
-      low(SS_PTE) | snp,
-      features.ss2M ? low(SS_PDE_2M) | snp : PS,
-      features.ss1G ? low(SS_PDPE_1G) | snp : PS,
-      pml,
-      pml,
-    ),
-  };
+  return Int32Array.of(
+    low(SS_PTE as unknown as Layout) | snp,
+    features.ss2M ? low(SS_PDE_2M as unknown as Layout) | snp : PS,
+    features.ss1G ? low(SS_PDPE_1G as unknown as Layout) | snp : PS,
+    PML_RESERVED,
+    PML_RESERVED,
+  );
 }
 
 /** One walker per unit; the result of the last walk stands in its fields. */
@@ -77,7 +75,6 @@ export class SecondStageWalker {
 
   readonly #window: TableWindow;
   readonly #pending: PendingUpdates;
-  readonly #tableReserved: Int32Array;
   readonly #leafReserved: Int32Array;
   #highReserved: number;
   readonly #strictHighReserved: number;
@@ -87,9 +84,7 @@ export class SecondStageWalker {
   constructor(memory: HardwareMemory, features: Features, pending: PendingUpdates) {
     this.#window = new TableWindow(memory);
     this.#pending = pending;
-    const { table, leaf } = reservedLow(features);
-    this.#tableReserved = table;
-    this.#leafReserved = leaf;
+    this.#leafReserved = leafReservedBits(features);
     this.#strictHighReserved =
       (SS_PTE.reservedMasks[1] as number) | highMaskAbove(features.hawBits, 51) | 0;
     this.#highReserved = this.#strictHighReserved;
@@ -121,21 +116,32 @@ export class SecondStageWalker {
     write: boolean,
   ): number {
     const window = this.#window;
+    const { trace } = this;
+    const leafReserved = this.#leafReserved;
+    const highReserved = this.#highReserved;
+    const presentHigh = this.#presentHigh;
+    const pfnLow = pfn | 0;
+    const pfnHigh = (pfn / 0x800_0000) | 0;
     let rights = RW;
     let lo = root | 0;
     let hi = (root / TWO_32) | 0;
     let table = window.begin(lo, hi);
     for (let level = levels - 1; ; level--) {
       if (table < 0) return this.#noAnswer(lo, hi, level, levels);
-      const at = table + tableIndex(pfn, level) * 2;
-      lo = window.i32[at] as number;
-      hi = window.i32[at + 1] as number;
-      if (this.trace !== undefined) this.#traceEntry(window.addressOf(at), lo, hi, level);
-      if ((lo & RW) === 0 && (hi & this.#presentHigh) === 0) return SS_FAIL.EMPTY;
+      const index = level < 3 ? pfnLow >>> (9 * level) : pfnHigh >>> (9 * (level - 3));
+      const at = table + (index & 511) * 2;
+      const { i32 } = window;
+      lo = i32[at] as number;
+      hi = i32[at + 1] as number;
+      if (trace !== undefined) this.#traceEntry(window.addressOf(at), lo, hi, level);
+      if ((lo & RW) === 0 && (hi & presentHigh) === 0) return SS_FAIL.EMPTY;
       const leaf = level === 0 || (lo & PS) !== 0;
-      const reserved = leaf ? this.#leafReserved[level] : this.#tableReserved[level];
-      if ((lo & (reserved as number)) !== 0 || (hi & this.#highReserved) !== 0)
-        return SS_FAIL.RESERVED;
+      const reserved = leaf
+        ? (leafReserved[level] as number)
+        : level < 3
+          ? DIR_RESERVED
+          : PML_RESERVED;
+      if ((lo & reserved) !== 0 || (hi & highReserved) !== 0) return SS_FAIL.RESERVED;
       rights &= lo;
       if (rights === 0) return SS_FAIL.EMPTY;
       if ((want & ~rights) !== 0) return missing(want & ~rights);

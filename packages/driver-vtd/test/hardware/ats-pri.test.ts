@@ -235,7 +235,18 @@ describe('page requests (VT-d 7.4)', () => {
     expect([bench.record().reason, bench.bus.responses[0]?.code]).toEqual([reason, 1]);
   });
 
-  it('makes the unit forget the page (first stage), the domain (nested), the page (second stage)', () => {
+  it('makes the unit forget the whole domain when nested', () => {
+    const bench = new BenchUnit();
+    const entry = pasidEntry(PASID, NESTED_ENTRY, 9n, 0x3_0000n);
+    bench.poke({ ...scalable(), ...entry, ...nestedTables() }).enable(SCALABLE);
+    bench.unit.writeRegister64(REG.PQA, 0x20_0000n);
+    expect(bench.read(RID, VA, PASID)).toBe(0x180123);
+    bench.poke({ 73728: 0x2_0000_0083n });
+    bench.unit.pageRequest(request({ addressPfn: toPfn(VA) + 1 }));
+    expect(bench.read(RID, VA, PASID)).toBe(0x200123);
+  });
+
+  it('makes the unit forget the page (first stage, second stage), not its neighbour', () => {
     const bench = withQueue();
     expect(bench.read(RID, VA, PASID)).toBe(0x55000);
     expect(bench.read(RID, IOVA)).toBe(0x44000);

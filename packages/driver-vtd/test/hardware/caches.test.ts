@@ -291,6 +291,16 @@ describe('caching mode (VT-d 6.1)', () => {
     expect(bench.read(RID, IOVA)).toBe(OLD);
   });
 
+  it('keeps nothing when told to forget faults', () => {
+    const bench = new BenchUnit({ ...cm, compatibility: { forgetFaults: true } });
+    bench.poke({ ...legacy(0n), ...secondStage(0n) }).enable(LEGACY);
+    expect(bench.read(RID, IOVA)).toBe(-2);
+    bench.poke(legacy());
+    expect(bench.read(RID, IOVA)).toBe(-6);
+    bench.poke(secondStage());
+    expect(bench.read(RID, IOVA)).toBe(OLD);
+  });
+
   it('keeps a missing PASID entry', () => {
     const bench = new BenchUnit(cm).poke({ ...scalable(), ...secondStage() });
     bench.setRoot(SCALABLE).enableQueue().enable(SCALABLE);

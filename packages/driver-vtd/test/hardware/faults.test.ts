@@ -109,6 +109,17 @@ describe('fault recording (VT-d 7.2, 11.4.7)', () => {
     expect(bus.messages).toHaveLength(2);
   });
 
+  it('a fault while a queue error is pending sends no message of its own', () => {
+    const bench = faulting();
+    const { unit, bus } = bench;
+    unit.writeReg32(REG.FECTL, 0);
+    bench.enableQueue(false).submit([0n]);
+    expect(bus.messages).toHaveLength(1);
+    faultAt(bench, 0);
+    expect(unit.readReg32(REG.FSTS)).toBe(0x12);
+    expect(bus.messages).toHaveLength(1);
+  });
+
   it('clearing every status bit drops a pending message', () => {
     const bench = faulting();
     faultAt(bench, 0);
