@@ -9,6 +9,7 @@ const FOLDERS: readonly (readonly [folder: string, platform: GoldenPlatform])[] 
   ['iommufd-vtd-legacy', 'vtd-legacy'],
   ['iommufd-vtd-scalable-stage1', 'vtd-scalable-stage1'],
   ['iommufd-vtd-scalable-stage2', 'vtd-scalable-stage2'],
+  ['noiommu', 'noiommu'],
 ];
 
 for (const [folder, platform] of FOLDERS) {

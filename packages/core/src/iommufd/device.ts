@@ -15,6 +15,7 @@ import type { Call } from './call.ts';
 import type { IommufdContext } from './context.ts';
 import { FaultRouter } from './fault-router.ts';
 import { claimGroup, IommufdGroup, releaseGroup } from './group.ts';
+import { NOIOMMU_UNIT } from './noiommu-unit.ts';
 import type { IommufdObject } from './objects.ts';
 import type { Vdevice } from './vdevice.ts';
 
@@ -76,11 +77,11 @@ export const bindDevice = (
   op: string,
   device: BusDevice,
 ): IommufdDevice => {
-  const unit = context.machine.unitOf(device);
+  const unit = context.machine.unitOf(device) ?? (context.noiommu ? NOIOMMU_UNIT : undefined);
   if (!unit) {
     throw refuse('ENODEV', op, 'no-iommu', `${device.name} is under no IOMMU`, {
       value: device.rid,
-      accepted: 'a device for which Machine.addUnit brought an IOMMU up',
+      accepted: 'a device for which Machine.addUnit brought an IOMMU up, or { noiommu: true }',
     });
   }
   if (!unit.caps.cacheCoherent) {

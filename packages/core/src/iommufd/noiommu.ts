@@ -4,10 +4,12 @@
  * @linux drivers/iommu/iommufd/ioas.c, hwpt_noiommu.c
  * @module
  */
-import { physicalRun } from '../iopt/index.ts';
+import { type PhysicalRun, physicalRun } from '../iopt/index.ts';
 import { U64_MAX } from '../uapi/constants.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';
+import type { Ioas } from './ioas.ts';
+import { NOIOMMU_UNIT } from './noiommu-unit.ts';
 
 /** Needs CAP_SYS_RAWIO and a context opened for devices without IOMMU. */
 export const ioasNoiommuGetPa = (
@@ -26,14 +28,30 @@ export const ioasNoiommuGetPa = (
   call.checkFlags(command.flags, 0);
   call.checkReserved(command.reserved);
   checkRange(call, command);
-  const { iopt } = context.find(call.op, command.ioasId, 'IOAS');
-  const run = physicalRun(iopt, command.iova);
-  if (!run) {
-    throw call.refuse('ENOENT', 'not-mapped', 'nothing is mapped there', { value: command.iova });
-  }
+  const ioas = context.find(call.op, command.ioasId, 'IOAS');
+  const run = findRun(call, ioas, command.iova);
   command.outPhys = BigInt(run.hpa);
   const contiguous = BigInt(run.lengthBytes);
   command.length = command.length < contiguous ? command.length : contiguous;
+};
+
+const findRun = (call: Call, ioas: Ioas, iova: bigint): PhysicalRun => {
+  let mapped = false;
+  ioas.forEachArea(iova, iova, () => {
+    mapped = true;
+    return false;
+  });
+  if (!mapped) {
+    throw call.refuse('ENOENT', 'not-mapped', 'nothing is mapped there', { value: iova });
+  }
+  const run = ioas.hwpts.some(({ domain }) => domain.unit === NOIOMMU_UNIT)
+    ? physicalRun(ioas.iopt, iova)
+    : undefined;
+  if (run) return run;
+  throw call.refuse('EOPNOTSUPP', 'noiommu', 'no device without IOMMU uses this IOAS', {
+    value: ioas.id,
+    accepted: 'attach a device without IOMMU first',
+  });
 };
 
 const checkRange = (

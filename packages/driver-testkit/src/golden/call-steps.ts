@@ -30,12 +30,15 @@ type CallFunction = (state: ReplayProcess, step: GoldenStep, bench: ReplayMachin
 
 const OTHER_FILE: FileOperations = { name: 'file', pinnable: UNPINNABLE_FILE };
 
-const open: CallFunction = ({ process, variables }, step, { machine, devices, groups }) => {
+const open: CallFunction = ({ process, variables }, step, bench) => {
+  const { machine, devices, groups } = bench;
   const variable = step.fd as string;
   const isVfio = step.path === '/dev/vfio/vfio';
   if (step.path === '/dev/iommu' || isVfio) {
     const extensions = [iommuTest()];
-    const context = new IommufdContext(process, machine, { extensions, asVfioContainer: isVfio });
+    const noiommu = bench.platform === 'noiommu';
+    const options = { extensions, noiommu, asVfioContainer: isVfio };
+    const context = new IommufdContext(process, machine, options);
     variables.set(variable, BigInt(context.fd));
     return { ret: 0 };
   }

@@ -22,8 +22,14 @@ import {
 } from '@iommukit/core';
 import { MockPagingDomain } from '../mock/paging-domain.ts';
 
-/** Where a sequence was recorded: only the kernel's mock devices, or a VT-d with four PCI devices. */
-export type GoldenPlatform = 'mock' | 'vtd-legacy' | 'vtd-scalable-stage1' | 'vtd-scalable-stage2';
+/** Where a sequence was recorded: only the kernel's mock devices, PCI
+ * devices without IOMMU, or the same devices behind a VT-d. */
+export type GoldenPlatform =
+  | 'mock'
+  | 'noiommu'
+  | 'vtd-legacy'
+  | 'vtd-scalable-stage1'
+  | 'vtd-scalable-stage2';
 
 /** What differs between the VT-d platforms: the registers, and the width of the tables used. */
 interface RecordedVtd {
@@ -33,7 +39,7 @@ interface RecordedVtd {
   readonly lastIova: number;
 }
 
-const VTD: Readonly<Record<Exclude<GoldenPlatform, 'mock'>, RecordedVtd>> = {
+const VTD: Readonly<Record<Exclude<GoldenPlatform, 'mock' | 'noiommu'>, RecordedVtd>> = {
   'vtd-legacy': { cap: 0x00d2008c222f0686n, ecap: 0xf00f4an, lastIova: 2 ** 48 - 1 },
   'vtd-scalable-stage1': {
     cap: 0x01d2008c222f0686n,
@@ -133,6 +139,7 @@ const makeDomain = (unit: IommuUnit, { lastIova }: RecordedVtd, flags: number): 
 
 /** A machine with what a recording names. */
 export interface ReplayMachine {
+  readonly platform: GoldenPlatform;
   readonly machine: Machine;
   /** Devices under VFIO by the end of their path: `cdev_a`. */
   readonly devices: ReadonlyMap<string, VfioDevice>;
@@ -156,12 +163,12 @@ export const createReplayMachine = (platform: GoldenPlatform, ramBytes: number):
     const endpoints = PCI_DEVICES.map(({ rid, group }) =>
       machine.addEndpoint({ rid, group, name: `0000:${rid}` }),
     );
-    machine.addUnit(recordedVtd(VTD[platform]));
+    if (platform !== 'noiommu') machine.addUnit(recordedVtd(VTD[platform]));
     PCI_DEVICES.forEach(({ letter, group }, index) => {
       const device = new VfioDevice(endpoints[index] as Endpoint);
       devices.set(`cdev_${letter}`, device);
       groups.set(group, addToVfioGroup(device));
     });
   }
-  return { machine, devices, groups };
+  return { platform, machine, devices, groups };
 };
