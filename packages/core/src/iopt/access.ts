@@ -8,6 +8,7 @@ import { refuse } from '../errors.ts';
 import { FrameRuns, PAGE_BYTES, type Process } from '../memory/index.ts';
 import { fromPair, LOW_MASK, type U64 } from './address.ts';
 import { neededAlignment, requireAlignment, settleAlignment } from './alignment.ts';
+import { forEachContiguous, iovaSpan } from './contiguous.ts';
 import type { IoPagetable } from './io-pagetable.ts';
 import type { IoptPages } from './pages.ts';
 import * as refusal from './refusals.ts';
@@ -58,7 +59,7 @@ export const pinAccess = (
   out: FrameRuns,
   op = 'pin pages',
 ): void => {
-  const { startPfn, startLow, lastPfn, lastLow } = iopt.span(op, 'iova', iova, length);
+  const { startPfn, startLow, lastPfn, lastLow } = iovaSpan(op, 'iova', iova, length);
   const { areas } = iopt;
   const lock = access.internal ?? false;
   out.clear();
@@ -79,7 +80,7 @@ export const pinAccess = (
     donePfn = doneLow === 0 ? endPfn + 1 : endPfn;
   };
   try {
-    iopt.forEachContiguous(op, startPfn, startLow, lastPfn, lastLow, visit);
+    forEachContiguous(iopt, op, startPfn, startLow, lastPfn, lastLow, visit);
   } catch (error) {
     unpinUpTo(iopt, startPfn, startLow, donePfn, doneLow, lock);
     out.clear();
@@ -99,9 +100,9 @@ export const unpinAccess = (
   length: U64,
   op = 'unpin pages',
 ): void => {
-  const { startPfn, startLow, lastPfn, lastLow } = iopt.span(op, 'iova', iova, length);
+  const { startPfn, startLow, lastPfn, lastLow } = iovaSpan(op, 'iova', iova, length);
   const { areas } = iopt;
-  iopt.forEachContiguous(op, startPfn, startLow, lastPfn, lastLow, (pfn, low, endPfn, endLow) => {
+  forEachContiguous(iopt, op, startPfn, startLow, lastPfn, lastLow, (pfn, low, endPfn, endLow) => {
     const { id } = areas.tree;
     const first = areas.indexAt(pfn, low);
     const count = areas.indexAt(endPfn, endLow) - first + 1;
@@ -136,10 +137,10 @@ export interface AccessRwOptions {
  */
 export const accessRw = (iopt: IoPagetable, options: AccessRwOptions, op = 'access rw'): void => {
   const { iova, data, write } = options;
-  const { startPfn, startLow, lastPfn, lastLow } = iopt.span(op, 'iova', iova, data.length);
+  const { startPfn, startLow, lastPfn, lastLow } = iovaSpan(op, 'iova', iova, data.length);
   const { areas } = iopt;
   let done = 0;
-  iopt.forEachContiguous(op, startPfn, startLow, lastPfn, lastLow, (pfn, low, endPfn, endLow) => {
+  forEachContiguous(iopt, op, startPfn, startLow, lastPfn, lastLow, (pfn, low, endPfn, endLow) => {
     const { id } = areas.tree;
     if (areas.preventsAccess(id)) throw beingUnmapped(op, iova);
     const pages = areas.pages(id);
@@ -250,7 +251,8 @@ const unpinUpTo = (
   const { areas } = iopt;
   const lastLow = endLow === 0 ? LOW_MASK : endLow - 1;
   const lastPfn = endLow === 0 ? endPfn - 1 : endPfn;
-  iopt.forEachContiguous(
+  forEachContiguous(
+    iopt,
     'unpin',
     startPfn,
     startLow,

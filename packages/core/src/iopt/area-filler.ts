@@ -6,7 +6,8 @@
 import { FrameRuns } from '../memory/index.ts';
 import { fromPair, LOW_MASK } from './address.ts';
 import { type IoptDomain, type IovaSpan, mapFrames, unmapSpan } from './domain-fill.ts';
-import type { IoPagetable, PagesSlice } from './io-pagetable.ts';
+import type { IoPagetable } from './io-pagetable.ts';
+import type { PagesSlice } from './mapping.ts';
 import type { IoptPages } from './pages.ts';
 import * as refusal from './refusals.ts';
 

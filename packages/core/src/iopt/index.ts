@@ -14,15 +14,15 @@ export { changeProcess } from './change-process.ts';
 export { reserveDeviceRegions, type SwMsiWindow } from './device-regions.ts';
 export type { IoptDomain } from './domain-fill.ts';
 export { addDomain, removeDomain } from './domain-list.ts';
+export { IoPagetable } from './io-pagetable.ts';
 export {
   IOPT_PROT,
-  IoPagetable,
   isUnmapAll,
   type MapFileOptions,
   type MapOptions,
   type MapUserOptions,
   type PagesSlice,
-} from './io-pagetable.ts';
+} from './mapping.ts';
 export type { IoptPages } from './pages.ts';
 export { type PhysicalRun, physicalRun } from './physical.ts';
 export { type AllocationHook, PinContext } from './pins.ts';

@@ -4,70 +4,25 @@
  * @linux drivers/iommu/iommufd/io_pagetable.c
  * @module
  */
-import { ACCOUNT, type AccountMode, type PinnableFile, type Process } from '../memory/index.ts';
+import { ACCOUNT, type PinnableFile } from '../memory/index.ts';
 import type { IoptAccess } from './access.ts';
-import {
-  checkU64,
-  fromPair,
-  LOW_MASK,
-  lowOf,
-  MAX_PFN,
-  pfnOf,
-  type U64,
-  U64_MAX,
-} from './address.ts';
+import { checkU64, fromPair, LOW_MASK, lowOf, MAX_PFN, pfnOf, type U64 } from './address.ts';
 import { IovaAllocator } from './allocator.ts';
 import { AreaFiller, type DomainEntry } from './area-filler.ts';
 import { Areas } from './areas.ts';
+import { forEachContiguous, iovaSpan } from './contiguous.ts';
+import {
+  IOPT_PROT,
+  type MapFileOptions,
+  type MapOptions,
+  type MapUserOptions,
+  type PagesSlice,
+} from './mapping.ts';
 import { IoptPages } from './pages.ts';
 import type { PinContext } from './pins.ts';
 import * as refusal from './refusals.ts';
 import { AllowedRanges, type IovaRange, type ReservedRange, ReservedRanges } from './reserved.ts';
 import { unmapRange } from './unmap.ts';
-
-/** Rights of a mapping. */
-export const IOPT_PROT = { READ: 1, WRITE: 2 } as const;
-
-/** What every mapping call says. */
-export interface MapOptions {
-  /** Who maps: source of user memory, and whom to charge. */
-  readonly process: Process;
-  /** Bytes, 64 bits. */
-  readonly length: U64;
-  /** Sum of {@link IOPT_PROT} bits. */
-  readonly prot: number;
-  /** Fixed IOVA; absent = choose one. */
-  readonly iova?: U64 | undefined;
-  /** Charge the user (default) or the process; CAP_IPC_LOCK overrides both. */
-  readonly accountMode?: AccountMode;
-  /** The call's name for refusals. */
-  readonly op?: string;
-}
-
-/** `IOMMU_IOAS_MAP`. */
-export interface MapUserOptions extends MapOptions {
-  /** User byte address, 64 bits. */
-  readonly userVa: U64;
-}
-
-/** `IOMMU_IOAS_MAP_FILE`. */
-export interface MapFileOptions extends MapOptions {
-  readonly file: PinnableFile;
-  /** First byte in the file, 64 bits. */
-  readonly start: U64;
-}
-
-/** A stretch of a pages object, on its way into an area. */
-export interface PagesSlice {
-  readonly pages: IoptPages;
-  /** Page within `pages` that holds the first byte. */
-  readonly startIndex: number;
-  /** Byte offset in that page. */
-  readonly pageOffset: number;
-  /** Length / 4096, and its remainder. */
-  readonly lengthPages: number;
-  readonly lengthLow: number;
-}
 
 /** One I/O address space. Addresses are bytes, 64 bits; `number` below 2^53, else `bigint`. */
 export class IoPagetable {
@@ -151,10 +106,10 @@ export class IoPagetable {
    * @throws {IommuError} EINVAL (length 0), EOVERFLOW, ENOENT
    */
   getPages(iova: U64, length: U64, op = 'IOMMU_IOAS_COPY'): PagesSlice[] {
-    const { startPfn, startLow, lastPfn, lastLow } = this.span(op, 'src_iova', iova, length);
+    const { startPfn, startLow, lastPfn, lastLow } = iovaSpan(op, 'src_iova', iova, length);
     const slices: PagesSlice[] = [];
     try {
-      this.forEachContiguous(op, startPfn, startLow, lastPfn, lastLow, (pfn, low, ePfn, eLow) => {
+      forEachContiguous(this, op, startPfn, startLow, lastPfn, lastLow, (pfn, low, ePfn, eLow) => {
         if (this.context.shouldFail('pages-list')) throw refusal.outOfMemory(op, 'a copy');
         const { areas } = this;
         const pages = areas.pages(areas.tree.id);
@@ -185,7 +140,7 @@ export class IoPagetable {
    */
   unmap(iova: U64, length: U64, op = 'IOMMU_IOAS_UNMAP'): U64 {
     this.lastUnmappedBytes = 0;
-    const { startPfn, startLow, lastPfn, lastLow } = this.span(op, 'iova', iova, length);
+    const { startPfn, startLow, lastPfn, lastLow } = iovaSpan(op, 'iova', iova, length);
     unmapRange(this, op, startPfn, startLow, lastPfn, lastLow);
     return this.lastUnmappedBytes;
   }
@@ -237,59 +192,6 @@ export class IoPagetable {
   /** What is not reserved (`IOMMU_IOAS_IOVA_RANGES`); mappings and the allowed list do not count. */
   iovaRanges(): IovaRange[] {
     return this.reserved.holes();
-  }
-
-  /**
-   * Call `visit` with the part of each area inside a range, the tree's cursor on it.
-   *
-   * @throws {IommuError} ENOENT at the first gap, after the parts before it
-   */
-  forEachContiguous(
-    op: string,
-    startPfn: number,
-    startLow: number,
-    lastPfn: number,
-    lastLow: number,
-    visit: (startPfn: number, startLow: number, lastPfn: number, lastLow: number) => void,
-  ): void {
-    const { areas } = this;
-    const { tree } = areas;
-    let pfn = startPfn;
-    let low = startLow;
-    for (;;) {
-      if (areas.find(pfn, low) < 0) {
-        const range = { start: fromPair(startPfn, startLow), last: fromPair(lastPfn, lastLow) };
-        throw refusal.notMapped(
-          op,
-          range,
-          `has nothing mapped at 0x${fromPair(pfn, low).toString(16)}`,
-        );
-      }
-      const areaPfn = tree.nodes.lastPfn[tree.at] as number;
-      const areaLow = tree.nodes.lastLow(tree.at);
-      const ends = areaPfn > lastPfn || (areaPfn === lastPfn && areaLow >= lastLow);
-      visit(pfn, low, ends ? lastPfn : areaPfn, ends ? lastLow : areaLow);
-      if (ends) return;
-      low = (areaLow + 1) & LOW_MASK;
-      pfn = low === 0 ? areaPfn + 1 : areaPfn;
-    }
-  }
-
-  /**
-   * A range of IOVAs in pairs, checked.
-   *
-   * @throws {IommuError} EINVAL (length 0), EOVERFLOW
-   */
-  span(op: string, what: string, iova: U64, length: U64) {
-    checkU64(op, what, iova);
-    checkU64(op, 'length', length);
-    if (length === 0 || length === 0n) throw refusal.emptyRange(op);
-    const startPfn = pfnOf(iova);
-    const startLow = lowOf(iova);
-    const end = startLow + lowOf(length) - 1;
-    const lastPfn = startPfn + pfnOf(length) + (end >> 12);
-    if (lastPfn > MAX_PFN) throw refusal.wraps(op, what, iova, length);
-    return { startPfn, startLow, lastPfn, lastLow: end & LOW_MASK };
   }
 
   private setIova(iova: U64 | undefined): void {
@@ -400,7 +302,3 @@ export class IoPagetable {
     this.low = allocator.low;
   }
 }
-
-/** `iova` 0 with length `U64_MAX` means everything in `IOMMU_IOAS_UNMAP`. */
-export const isUnmapAll = (iova: U64, length: U64): boolean =>
-  (iova === 0 || iova === 0n) && length === U64_MAX;

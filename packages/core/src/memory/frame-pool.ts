@@ -4,7 +4,8 @@
  * @module
  */
 import type { FrameRuns } from './frame-runs.ts';
-import { PAGE_BYTES, type PhysicalMemory } from './physical-memory.ts';
+import { PAGE_BYTES } from './memory-region.ts';
+import type { PhysicalMemory } from './physical-memory.ts';
 
 const ENOMEM = -12;
 

@@ -8,21 +8,20 @@ export {
   SEAL,
   UNPINNABLE_FILE,
 } from './memory-file.ts';
-export type { PageFrames } from './page-frames.ts';
 export {
   type BackedRegion,
   type BackedRegionOptions,
   type MemoryRegion,
   PAGE_BYTES,
-  PhysicalMemory,
   type RegionOptions,
-} from './physical-memory.ts';
-export { ACCOUNT, type AccountMode, chargePinned, type UserAccount } from './user-account.ts';
+} from './memory-region.ts';
+export type { PageFrames } from './page-frames.ts';
+export { PhysicalMemory } from './physical-memory.ts';
 export {
   type Capability,
-  createProcess,
   MAP_FLAG,
   type MmapOptions,
-  Process,
   type ProcessOptions,
-} from './user-memory.ts';
+} from './process-options.ts';
+export { ACCOUNT, type AccountMode, chargePinned, type UserAccount } from './user-account.ts';
+export { createProcess, Process } from './user-memory.ts';

@@ -5,7 +5,7 @@
 import { FrameMap } from './frame-map.ts';
 import { type FramePool, HUGE_PAGES } from './frame-pool.ts';
 import type { FrameRuns } from './frame-runs.ts';
-import { PAGE_BYTES } from './physical-memory.ts';
+import { PAGE_BYTES } from './memory-region.ts';
 
 const EPERM = -1;
 const EFAULT = -14;

@@ -2,7 +2,8 @@
  * RLIMIT_MEMLOCK accounting: per user, or per process.
  * @module
  */
-import { PAGE_BYTES, type PhysicalMemory } from './physical-memory.ts';
+import { PAGE_BYTES } from './memory-region.ts';
+import type { PhysicalMemory } from './physical-memory.ts';
 
 const ENOMEM = -12;
 
