@@ -10,7 +10,12 @@ import {
   type UnitHost,
 } from '@iommukit/core';
 import type { PageTablePool } from '@iommukit/pgtable-fast';
-import { type AmdviCapabilities, AmdviHardware, type CacheOptions } from './hardware/index.ts';
+import {
+  type AmdviCapabilities,
+  type AmdviHardware,
+  type CacheOptions,
+  createAmdviHardware,
+} from './hardware/index.ts';
 import { bringUp, type UnitParts } from './host/bring-up.ts';
 import { HW_INFO_TYPE_AMD } from './host/hw-info.ts';
 import { createTablePool } from './host/pool-memory.ts';
@@ -76,9 +81,9 @@ const createUnit = (
   hostAddressBits: number,
 ): IommuUnit => {
   const { machine } = host;
-  const hardware = new AmdviHardware({
+  const hardware = createAmdviHardware({
     memory: machine.memory,
-    raiseMessage: (address, data) => machine.raiseMessage(address, data),
+    bus: machine,
     ...(options.capabilities && { capabilities: options.capabilities }),
     ...(options.caches && { caches: options.caches }),
   });

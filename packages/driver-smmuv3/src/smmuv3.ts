@@ -10,7 +10,12 @@ import {
   type UnitHost,
 } from '@iommukit/core';
 import type { PageTablePool } from '@iommukit/pgtable-fast';
-import { type CacheOptions, type SmmuCapabilities, SmmuHardware } from './hardware/index.ts';
+import {
+  type CacheOptions,
+  createSmmuHardware,
+  type SmmuCapabilities,
+  type SmmuHardware,
+} from './hardware/index.ts';
 import { bringUp, type UnitParts } from './host/bring-up.ts';
 import { HW_INFO_TYPE_ARM_SMMUV3 } from './host/hw-info.ts';
 import { createTablePool } from './host/pool-memory.ts';
@@ -62,9 +67,9 @@ export const smmuv3 = (options: SmmuOptions = {}): IommuDriver => {
 
 const createUnit = (driver: IommuDriver, host: UnitHost, options: SmmuOptions): IommuUnit => {
   const { machine } = host;
-  const hardware = new SmmuHardware({
+  const hardware = createSmmuHardware({
     memory: machine.memory,
-    raiseMessage: (address, data) => machine.raiseMessage(address, data),
+    bus: machine,
     ...(options.capabilities && { capabilities: options.capabilities }),
     ...(options.caches && { caches: options.caches }),
   });

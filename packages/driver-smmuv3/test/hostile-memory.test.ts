@@ -28,7 +28,7 @@ const boot = () => {
   const unit = new SmmuHardware({
     memory: { regionAt },
     caches: { configEntries: 4, tlbEntries: 32 },
-    raiseMessage: () => undefined,
+    bus: { raiseMessage: () => undefined },
   });
   unit.writeReg64(0x80, BASE, 0);
   unit.writeReg32(0x88, 8);

@@ -9,5 +9,5 @@ export {
   DEFAULT_EFR2,
   type Features,
 } from './capabilities.ts';
-export { AmdviHardware, type AmdviHardwareOptions } from './iommu.ts';
+export { AmdviHardware, type AmdviHardwareOptions, createAmdviHardware } from './iommu.ts';
 export type { HardwareMemory, HardwareRegion } from './memory.ts';

@@ -5,6 +5,7 @@
  * @spec AMD IOMMU 3.4 (registers and the side effects of writing them)
  */
 import { decode, type Register } from '@iommukit/bits';
+import type { BusPort } from '@iommukit/core';
 import * as spec from '../spec/registers.ts';
 import { type CacheOptions, Caches } from './caches.ts';
 import { type AmdviCapabilities, type Features, resolveFeatures } from './capabilities.ts';
@@ -23,8 +24,8 @@ export interface AmdviHardwareOptions {
   readonly memory: HardwareMemory;
   readonly capabilities?: AmdviCapabilities;
   readonly caches?: CacheOptions;
-  /** Called for every MSI that the unit sends: one dword write of `data`. */
-  readonly raiseMessage?: (address: number, data: number) => void;
+  /** Where the unit's interrupt messages go; without it they are lost. */
+  readonly bus?: Pick<BusPort, 'raiseMessage'>;
 }
 
 const PAGE_BYTES = 4096;
@@ -38,7 +39,7 @@ export class AmdviHardware {
   readonly #translator: Translator;
   readonly #eventLog: EventLog;
   readonly #commands: CommandBuffer;
-  readonly #raiseMessage: (address: number, data: number) => void;
+  readonly #bus: AmdviHardwareOptions['bus'];
   /** Enables as last written: only their edge to 1 restarts what an overflow or error stopped. */
   #logsWanted = false;
   #commandsWanted = false;
@@ -48,7 +49,7 @@ export class AmdviHardware {
     const { memory } = options;
     this.features = resolveFeatures(options.capabilities);
     this.caches = new Caches(options.caches);
-    this.#raiseMessage = options.raiseMessage ?? (() => undefined);
+    this.#bus = options.bus;
     const bank = this.#bank;
     const interrupt = () => this.#sendInterrupt();
     const status = bank.words(spec.STATUS);
@@ -214,7 +215,7 @@ export class AmdviHardware {
     const [lo = 0] = bank.words(spec.MSI_ADDR_LO);
     const [hi = 0] = bank.words(spec.MSI_ADDR_HI);
     const [data = 0] = bank.words(spec.MSI_DATA);
-    this.#raiseMessage(joinAddress(lo, hi), data);
+    this.#bus?.raiseMessage(joinAddress(lo, hi), data);
   }
 }
 
@@ -252,3 +253,7 @@ const hasRingLength = (register: Register, offset: number, value: number): boole
   if (length === undefined || offset === register.offset) return true;
   return (value & length.mask) >>> length.shift >= 8;
 };
+
+/** Make a unit; see {@link AmdviHardwareOptions}. */
+export const createAmdviHardware = (options: AmdviHardwareOptions): AmdviHardware =>
+  new AmdviHardware(options);

@@ -36,7 +36,10 @@ const setUp = () => {
   const memory = new PhysicalMemory();
   memory.addRegion({ name: 'ram', base: RAM, size: 0x10_0000 });
   const messages: number[] = [];
-  const unit = new AmdviHardware({ memory, raiseMessage: (address) => messages.push(address) });
+  const unit = new AmdviHardware({
+    memory,
+    bus: { raiseMessage: (address) => messages.push(address) },
+  });
   const control = (values: object) => {
     const words = encode(CONTROL, values as never);
     unit.writeReg64(0x18, words[0] as number, words[1] as number);

@@ -5,6 +5,7 @@
  * @spec SMMUv3 6.3 (registers and the side effects of writing them)
  */
 import { decode, type Register } from '@iommukit/bits';
+import type { BusPort } from '@iommukit/core';
 import { COMMAND_BYTES } from '../spec/commands.ts';
 import { EVENT_BYTES } from '../spec/events.ts';
 import * as spec from '../spec/registers.ts';
@@ -28,8 +29,8 @@ export interface SmmuHardwareOptions {
   readonly memory: HardwareMemory;
   readonly capabilities?: SmmuCapabilities;
   readonly caches?: CacheOptions;
-  /** Called for every message that the unit writes; default: it goes to memory. */
-  readonly raiseMessage?: (address: number, data: number) => void;
+  /** Where the unit's messages go; default: they are written to memory. */
+  readonly bus?: Pick<BusPort, 'raiseMessage'>;
 }
 
 /** The hardware half: two register pages and a translation agent. */
@@ -48,8 +49,11 @@ export class SmmuHardware {
     const { memory } = options;
     this.features = resolveFeatures(options.capabilities);
     this.caches = new Caches(options.caches);
-    this.#raiseMessage =
-      options.raiseMessage ?? ((address, data) => void writeDwords(memory, address, [data]));
+    const { bus } = options;
+    this.#raiseMessage = (address, data) => {
+      if (bus) bus.raiseMessage(address, data);
+      else writeDwords(memory, address, [data]);
+    };
     const errors = new GlobalErrors(this.#bank, () =>
       this.#interrupt(spec.IRQ_CTRL.fields.GERROR_IRQEN.mask, spec.GERROR_IRQ),
     );
@@ -280,3 +284,7 @@ const REGISTERS: readonly Register[] = [
   spec.EVENTQ_CONS,
   ...Object.values(spec.EVENTQ_IRQ),
 ];
+
+/** Make a unit; see {@link SmmuHardwareOptions}. */
+export const createSmmuHardware = (options: SmmuHardwareOptions): SmmuHardware =>
+  new SmmuHardware(options);

@@ -35,7 +35,7 @@ const setUp = (capabilities: SmmuCapabilities = {}) => {
   const unit = new SmmuHardware({
     memory,
     capabilities,
-    raiseMessage: (address) => messages.push(address),
+    bus: { raiseMessage: (address) => messages.push(address) },
   });
   const put = (pa: number, words: Uint32Array) => {
     for (let at = 0; at < words.length; at++) memory.write32(pa + at * 4, words[at] as number);
