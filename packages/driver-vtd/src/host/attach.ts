@@ -102,9 +102,15 @@ const prepare = (
 ): Attachment => {
   entries.reserve(device, pasid);
   const did = domain.takeDid(unit);
-  const words = unit.caps.scalable
-    ? domain.pasidEntry(unit, did)
-    : domain.contextEntry(unit, device, did);
+  let words: Uint32Array;
+  try {
+    words = unit.caps.scalable
+      ? domain.pasidEntry(unit, did)
+      : domain.contextEntry(unit, device, did);
+  } catch (error) {
+    domain.releaseDid(unit);
+    throw error;
+  }
   domain.addTags(unit, did, pasid);
   if (device.ats) domain.addDeviceTags(unit, device.rid, messagePasid(pasid));
   return { unit, device, pasid, domain, did, words };

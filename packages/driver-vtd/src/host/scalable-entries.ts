@@ -39,6 +39,10 @@ export const rewriteEntry = (attachment: Attachment, qword: number): void => {
   unit.memory.store64(pa, words[qword * 2] as number, words[qword * 2 + 1] as number);
 };
 
+/** Store table pointer, type, width and DID of a present entry again: the first 128 bits, at once. */
+export const rewriteTableHalf = (attachment: Attachment): void =>
+  attachment.unit.memory.store128(entryPa(attachment), attachment.words);
+
 /**
  * Add the commands for a changed or absent entry: PASID cache, IOTLB, device TLB, in the order
  * that the queue needs.

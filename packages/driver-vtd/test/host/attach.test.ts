@@ -152,6 +152,32 @@ describe('what does not fit is refused and changes nothing', () => {
     expect(reach(at.device, page, 14)).toBe(frame);
   });
 
+  it('no memory for a PASID table: nothing is left behind, and it works later', () => {
+    const at = bench({}, [SVA_DEVICE]);
+    const domain = paging(at, HWPT.PASID);
+    const frame = stampedPage(at.machine);
+    map(domain, page, frame);
+    attach(at, domain, 5);
+    const hog: number[] = [];
+    for (let pa = 0; pa >= 0; ) {
+      pa = at.machine.memory.allocPages(1);
+      if (pa >= 0) hog.push(pa);
+    }
+    const late = paging(at, HWPT.PASID);
+    map(late, page, frame);
+    expect(codeOf(() => attach(at, late, 0x1000))).toBe('ENOMEM');
+    expect(reach(at.device, page, 5)).toBe(frame);
+    const newcomer = at.machine.addEndpoint({ ...SVA_DEVICE, rid: '30:00.0' });
+    expect(codeOf(() => at.unit.probeDevice(newcomer))).toBe('ENOMEM');
+    expect(codeOf(() => at.unit.attach(newcomer, -1, late))).toBe('ENODEV');
+    for (const pa of hog) at.machine.memory.freePages(pa, 1);
+    attach(at, late, 0x1000);
+    at.unit.probeDevice(newcomer);
+    at.unit.attach(newcomer, -1, late);
+    newcomer.agent = at.unit.agent;
+    expect([reach(at.device, page, 0x1000), reach(newcomer, page)]).toEqual([frame, frame]);
+  });
+
   it.each([
     ['addr_width 39', { addrWidth: 39 }, {}, 'EINVAL'],
     ['addr_width 57 without FS5LP', { addrWidth: 57 }, { cap: { FS5LP: 0 } }, 'EINVAL'],

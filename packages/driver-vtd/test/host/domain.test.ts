@@ -162,9 +162,14 @@ describe('forced snooping', () => {
     const busy = paging(at, HWPT.NEST_PARENT);
     map(busy, 1, frame);
     expect(busy.enforceCacheCoherency?.()).toBe(false);
-    const attached = paging(at, HWPT.NEST_PARENT);
-    attach(at, attached);
-    expect(attached.enforceCacheCoherency?.()).toBe(false);
+  });
+
+  it('second stage in legacy mode: not once a device walks it', () => {
+    const at = bench({ scalable: false });
+    const domain = paging(at);
+    expect(paging(at).enforceCacheCoherency?.()).toBe(true);
+    attach(at, domain);
+    expect(domain.enforceCacheCoherency?.()).toBe(false);
   });
 
   it('needs snoop control', () => {

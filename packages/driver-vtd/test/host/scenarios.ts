@@ -10,6 +10,8 @@ import {
   attach,
   type Bench,
   bench,
+  Guest,
+  GuestTable,
   HWPT,
   map,
   nest,
@@ -352,6 +354,26 @@ const snoopForced = (): void => {
   expect(noSnoop()).toBe(1);
 };
 
+/** An empty second stage gets another root below a device and a guest that use it. */
+const snoopForcedBelow = (): void => {
+  const at = bench(SECOND, [SVA_DEVICE, { rid: '00:06.0' }]);
+  const [a, b] = at.devices as [Bench['device'], Bench['device']];
+  const domain = paging(at, HWPT.NEST_PARENT);
+  const nested = at.unit.nesting?.allocNested(a, domain, 0, s1Blob(0x100_000));
+  if (!nested) throw new Error('no nesting');
+  attach(at, nested, -1, a);
+  attach(at, domain, -1, b);
+  expect([reach(a, 7), reach(b, IOVA)]).toEqual([-1, -1]);
+  expect(domain.enforceCacheCoherency?.()).toBe(true);
+  const guest = new Guest(at.machine, domain);
+  const table = new GuestTable(guest);
+  expect(table.rootGpa).toBe(0x100_000);
+  const gfn = guest.page();
+  table.map(7, gfn);
+  expect(reach(a, 7)).toBe(guest.hostFrame(gfn));
+  expect(reach(b, gfn)).toBe(guest.hostFrame(gfn));
+};
+
 const PAGE_7 = s1Invalidate(0x7000n, 1n);
 const LEAF_7 = s1Invalidate(0x7000n, 1n, 1);
 const EVERYTHING = s1Invalidate(0n, ALL_PAGES);
@@ -408,5 +430,6 @@ export const SCENARIOS: Readonly<Record<string, () => void>> = {
   'tables leave the tree, second stage': () => tablesGo(SECOND),
   'tables leave the tree, first stage': () => tablesGo(FIRST),
   'snooping forced while attached': snoopForced,
+  'snooping forced below a guest': snoopForcedBelow,
   ...RECORDED,
 };
