@@ -7,6 +7,7 @@ import {
   map,
   nest,
   paging,
+  reach,
   SVA_DEVICE,
   stampedPage,
 } from './fixture.ts';
@@ -115,5 +116,19 @@ describe('VT-d 3.7.2: dirty tracking', () => {
           : [],
       );
     }
+  });
+
+  it('an attachment that is over is left alone', () => {
+    const { at, domain } = tracked(8);
+    domain.dirty?.setTracking(false);
+    const other = paging(at, HWPT.DIRTY_TRACKING);
+    const frame = stampedPage(at.machine);
+    map(other, 3, frame);
+    attach(at, other);
+    domain.dirty?.setTracking(true);
+    expect(reach(at.device, 3)).toBe(frame);
+    attach(at, at.unit.blocking);
+    domain.dirty?.setTracking(false);
+    expect(reach(at.device, 3)).toBe(-1);
   });
 });

@@ -117,6 +117,22 @@ describe.each(STAGES)('%s domain', (_name, options) => {
     for (const place of places) expect(reach(at.device, place)).toBe(-1);
   });
 
+  it('nobody is told of changes once the last device has left', () => {
+    const { at, domain } = set();
+    const { hardware } = at.unit as VtdIommuUnit;
+    attach(at, domain);
+    map(domain, 1, 1);
+    attach(at, at.unit.blocking);
+    const before = hardware.stats().descriptors;
+    unmap(domain, 1);
+    expect(hardware.stats().descriptors).toBe(before);
+    attach(at, domain);
+    map(domain, 1, 1);
+    const attached = hardware.stats().descriptors;
+    unmap(domain, 1);
+    expect(hardware.stats().descriptors).toBe(attached + 2);
+  });
+
   it('memory of freed domains is used again', () => {
     const at = bench(options);
     const bytes = () => at.machine.memory.regionAt(2 ** 45)?.size;
