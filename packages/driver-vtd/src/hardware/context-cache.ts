@@ -39,7 +39,7 @@ export class ContextCache {
   /** Domain id of a legacy entry; 0 for scalable and negative entries. */
   did = new Int32Array(FIRST_CAPACITY);
   ridPasid = new Int32Array(FIRST_CAPACITY);
-  /** Byte address of the second-stage table or PASID directory. */
+  /** 4 KiB frame of the second-stage table or PASID directory. */
   pointer = new Float64Array(FIRST_CAPACITY);
 
   /** @hot Place of a requester, or -1 when it has none. */

@@ -10,7 +10,7 @@ import { ROOT_ENTRY, SM_ROOT_ENTRY } from '../spec/root-entry.ts';
 import type { Features } from './capabilities.ts';
 import { CONTEXT, type ContextCache } from './context-cache.ts';
 import { type HardwareMemory, readDwords } from './memory.ts';
-import { highMaskAbove, joinAddress } from './page-index.ts';
+import { highMaskAbove, joinAddress, joinFrame } from './page-index.ts';
 import type { TraceSink } from './trace.ts';
 
 const PAGE = 0xffff_f000 | 0;
@@ -75,7 +75,7 @@ export class ContextWalker {
   info = 0;
   did = 0;
   ridPasid = 0;
-  /** Byte address of the second-stage table or of the PASID directory. */
+  /** 4 KiB frame of the second-stage table or of the PASID directory. */
   pointer = 0;
   trace: TraceSink | undefined;
   /** Answer from the cache. */
@@ -186,7 +186,7 @@ export class ContextWalker {
     if (!this.#legacySupported(tt, aw)) return FAULT_REASON.LEGACY_CONTEXT_INVALID;
     this.info |= (tt << CONTEXT.TT_SHIFT) | (aw << CONTEXT.AW_SHIFT);
     this.did = ((words[2] as number) >>> 8) & 0xffff;
-    this.pointer = joinAddress(lo & PAGE, words[1] as number);
+    this.pointer = joinFrame(lo, words[1] as number);
     return 0;
   }
 
@@ -218,7 +218,7 @@ export class ContextWalker {
     if (anyReserved(words, this.#scalableContext, 0, 8)) return FAULT_REASON.SM_CONTEXT_RESERVED;
     const pdts = (lo >>> SM.PDTS.shift) & 7;
     this.ridPasid = (words[2] as number) & SM.RID_PASID.mask;
-    this.pointer = joinAddress(lo & PAGE, words[1] as number);
+    this.pointer = joinFrame(lo, words[1] as number);
     if ((lo & SM.PRE.mask) !== 0 && (lo & SM.DTE.mask) === 0)
       return FAULT_REASON.SM_CONTEXT_INVALID;
     if (this.ridPasid >= 2 ** (pdts + 13)) return FAULT_REASON.SM_CONTEXT_INVALID;

@@ -28,7 +28,6 @@ const A = FS_PTE.fields.A.mask;
 const EA = FS_PTE.fields.EA.mask;
 const D = FS_PTE.fields.D.mask;
 const PS = FS_PDE_2M.fields.PS.mask;
-const TWO_32 = 0x1_0000_0000;
 const ADDR_LO = 0xffff_f000 | 0;
 const ADDR_HI = FS_PTE.fields.ADDR.masks[1] as number;
 
@@ -45,7 +44,7 @@ export const SCALABLE_SS_REASON = Uint8Array.of(
 
 /** What a first-stage walk works on; one object per unit, filled before each walk. */
 export interface FirstStageRequest {
-  /** Byte address of the top table; guest physical when nested. */
+  /** 4 KiB frame of the top table; guest physical when nested. */
   root: number;
   levels: number;
   /** Rights that must be there; 0 = report what is there. */
@@ -59,7 +58,7 @@ export interface FirstStageRequest {
   /** Accessed bits to set: A, and EA with EAFE. */
   extendedAccessed: boolean;
   nested: boolean;
-  /** Nested: the second stage. */
+  /** Nested: the second stage; its table as a 4 KiB frame. */
   ssRoot: number;
   ssLevels: number;
   ssKeepDirty: boolean;
@@ -138,8 +137,8 @@ export class FirstStageWalker {
     this.ssFailure = 0;
     const window = this.#window;
     let rights = RW | US;
-    let lo = request.root | 0;
-    let hi = (request.root / TWO_32) | 0;
+    let lo = request.root << 12;
+    let hi = (request.root / 0x10_0000) | 0;
     for (let level = levels - 1; ; level--) {
       const top = level === levels - 1;
       if (nested) {

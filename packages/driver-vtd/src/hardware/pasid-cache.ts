@@ -34,7 +34,7 @@ export class PasidCache {
   /** Packed fields, see {@link PASID_INFO}. */
   readonly info = new Int32Array(WAYS << SETS_LG2);
   readonly did = new Int32Array(WAYS << SETS_LG2);
-  /** Byte addresses of the tables; a nested first-stage table is guest physical. */
+  /** 4 KiB frames of the tables; a nested first-stage table is guest physical. */
   readonly ssRoot = new Float64Array(WAYS << SETS_LG2);
   readonly fsRoot = new Float64Array(WAYS << SETS_LG2);
 

@@ -10,7 +10,7 @@ import { PASID_DIR_ENTRY, PASID_ENTRY, PGTT } from '../spec/pasid-entry.ts';
 import type { Features } from './capabilities.ts';
 import { anyReserved, didReserved } from './context-walker.ts';
 import { type HardwareMemory, readDwords } from './memory.ts';
-import { highMaskAbove, joinAddress } from './page-index.ts';
+import { highMaskAbove, joinAddress, joinFrame } from './page-index.ts';
 import { PASID_INFO, type PasidCache } from './pasid-cache.ts';
 import type { TraceSink } from './trace.ts';
 
@@ -70,6 +70,7 @@ export class PasidWalker {
   /** Packed fields, see `PASID_INFO`; FPD is valid also after a fault. */
   info = 0;
   did = 0;
+  /** 4 KiB frames of the tables. */
   ssRoot = 0;
   fsRoot = 0;
   trace: TraceSink | undefined;
@@ -97,7 +98,7 @@ export class PasidWalker {
 
   /**
    * Look up or read the entry of a requester's PASID. @hot
-   * @param directory byte address of the PASID directory
+   * @param directory 4 KiB frame of the PASID directory
    * @returns 0, or a fault reason
    */
   find(rid: number, pasid: number, directory: number): number {
@@ -143,7 +144,9 @@ export class PasidWalker {
 
   #read(pasid: number, directory: number): number {
     const words = this.#words;
-    if (!this.#load(PASID_DIR_ENTRY, directory + (pasid >>> 6) * 8, 2, 'PASID directory entry'))
+    if (
+      !this.#load(PASID_DIR_ENTRY, directory * 4096 + (pasid >>> 6) * 8, 2, 'PASID directory entry')
+    )
       return FAULT_REASON.PASID_DIR_ACCESS;
     const lo = words[0] as number;
     if ((lo & FPD) !== 0) this.info |= PASID_INFO.FPD;
@@ -165,8 +168,8 @@ export class PasidWalker {
     const aw = (lo & E.AW.mask) >>> E.AW.shift;
     const flags = words[4] as number;
     const fspm = (flags & E.FSPM.mask) >>> E.FSPM.shift;
-    this.ssRoot = joinAddress(lo & PAGE, words[1] as number);
-    this.fsRoot = joinAddress(flags & PAGE, words[5] as number);
+    this.ssRoot = joinFrame(lo, words[1] as number);
+    this.fsRoot = joinFrame(flags, words[5] as number);
     if (!this.#supported(pgtt, aw, fspm)) return FAULT_REASON.PASID_INVALID;
     this.did = (words[2] as number) & E.DID.mask;
     this.info |= (pgtt << PASID_INFO.PGTT_SHIFT) | (aw << PASID_INFO.AW_SHIFT);
@@ -193,7 +196,7 @@ export class PasidWalker {
     if (pgtt === PGTT.SECOND_STAGE) return secondStage && this.#width(aw);
     if (pgtt === PGTT.PASS_THROUGH) return passThrough;
     if (pgtt !== PGTT.NESTED || !nested) return false;
-    const limit = 2 ** Math.min(this.#features.mgawBits, 30 + 9 * aw);
+    const limit = 2 ** (Math.min(this.#features.mgawBits, 30 + 9 * aw) - 12);
     return this.#width(aw) && this.#firstStageMode(fspm) && this.fsRoot < limit;
   }
 

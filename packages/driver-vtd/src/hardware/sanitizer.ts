@@ -289,8 +289,8 @@ export class Sanitizer implements TraceSink {
       pasid: -1,
       iovaPfn: -1,
       did: cache.did[place] as number,
-      cached: `context entry with table ${hex(cache.pointer[place] as number)}`,
-      fresh: reason === 0 ? `table ${hex(context.pointer)}` : `fault ${hex(reason)}`,
+      cached: `context entry with table ${hex((cache.pointer[place] as number) * 4096)}`,
+      fresh: reason === 0 ? `table ${hex(context.pointer * 4096)}` : `fault ${hex(reason)}`,
       provenance: this.#contexts.get(rid),
     });
   }

@@ -36,7 +36,6 @@ const PS = SS_PDE_2M.fields.PS.mask;
 const A = SS_PTE.fields.A.mask;
 const D = SS_PTE.fields.D.mask;
 const SNP = SS_PTE.fields.SNP.mask;
-const TWO_32 = 0x1_0000_0000;
 const ADDR_LO = 0xffff_f000 | 0;
 /** IR and IW, bits 61 and 62, in the high dword. */
 const INTERRUPT_RIGHTS = 0x6000_0000;
@@ -99,7 +98,7 @@ export class SecondStageWalker {
   /**
    * Walk. @hot
    *
-   * @param root byte address of the top table
+   * @param root 4 KiB frame of the top table
    * @param levels 3, 4 or 5
    * @param pfn 4 KiB frame of the input; below 2^(levels * 9)
    * @param want rights that must be there; 0 = report what is there
@@ -123,8 +122,8 @@ export class SecondStageWalker {
     const pfnLow = pfn | 0;
     const pfnHigh = (pfn / 0x800_0000) | 0;
     let rights = RW;
-    let lo = root | 0;
-    let hi = (root / TWO_32) | 0;
+    let lo = root << 12;
+    let hi = (root / 0x10_0000) | 0;
     let table = window.begin(lo, hi);
     for (let level = levels - 1; ; level--) {
       if (table < 0) return this.#noAnswer(lo, hi, level, levels);
