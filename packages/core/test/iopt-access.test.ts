@@ -178,6 +178,24 @@ describe('unmap of pinned areas (facts 3.3)', () => {
     audit([iopt], [process], heldBy(iopt, 0, 1));
   });
 
+  it('what lies in front is unpinned before an access is asked', () => {
+    const { process, iopt } = mapped();
+    addDomain(iopt, new TestDomain(11), 'HWPT 2');
+    const pinned = process.pinnedPages;
+    const seen: number[] = [];
+    const user = access({
+      unmap: () => {
+        seen.push(process.pinnedPages);
+        unpinAccess(iopt, user, 0x14000, PAGE);
+      },
+    });
+    addAccess(iopt, user);
+    pinAccess(iopt, user, 0x14000, PAGE, true, new FrameRuns());
+    iopt.unmap(0x10000, 0x8000);
+    expect(seen).toEqual([pinned - 4]);
+    expect(process.pinnedPages).toBe(pinned - 8);
+  });
+
   it('a hardware queue locks its area instead: EBUSY until it is gone', () => {
     const { iopt } = mapped();
     const queue = access({

@@ -106,6 +106,33 @@ describe('AreaTree', () => {
     expect([tree.size, tree.height]).toEqual([0, 0]);
   });
 
+  it.each([33, 1025, 1057, 32 ** 3 + 1])(
+    'nodes with one child at the right edge of %s ascending areas empty cleanly',
+    (count) => {
+      const tree = new AreaTree();
+      for (let i = 0; i < count; i++) tree.insert(2 * i, 0, 2 * i, 4095, i);
+      const ids = () => {
+        const out: number[] = [];
+        for (let more = tree.seek(0, 0); more; more = tree.advance()) out.push(tree.id);
+        return out;
+      };
+      const removeLast = (left: number) => {
+        expect(tree.seek(2 * (left - 1), 0)).toBe(true);
+        expect(tree.id).toBe(left - 1);
+        tree.remove();
+      };
+      removeLast(count);
+      expect(ids().length).toBe(count - 1);
+      expect(ids().every((id, i) => id === i)).toBe(true);
+      tree.insert(2 * count, 0, 2 * count, 4095, count);
+      expect(ids().at(-1)).toBe(count);
+      tree.seek(2 * count, 0);
+      tree.remove();
+      for (let left = count - 1; left > 0; left--) removeLast(left);
+      expect([tree.size, tree.height, ids()]).toEqual([0, 0, []]);
+    },
+  );
+
   it('overlap, insert, remove as a sorted list would (property)', () => {
     const address = fc.oneof(
       fc.bigInt({ min: 0n, max: 300n }),

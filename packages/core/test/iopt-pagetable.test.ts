@@ -262,6 +262,20 @@ describe('copy (facts: IOAS_COPY)', () => {
     expect(process.pinnedPages).toBe(0);
   });
 
+  it('a whole copy keeps the pages pinned when the original goes', () => {
+    const { process, iopt, context } = withMemory();
+    const other = new IoPagetable(context);
+    addDomain(iopt, new TestDomain(), 'HWPT 2');
+    addDomain(other, new TestDomain(), 'HWPT 3');
+    iopt.mapUser({ process, userVa: VA, length: 0x4000, prot: 3, iova: 0x10000 });
+    copy(iopt, 0x10000, 0x4000, other, 3);
+    iopt.unmapAll();
+    audit([iopt, other], [process]);
+    expect(process.pinnedPages).toBe(4);
+    other.unmapAll();
+    expect(process.pinnedPages).toBe(0);
+  });
+
   it('later domains get the frames pinned first, whatever the process maps there now', () => {
     const { process, iopt, context } = withMemory();
     const other = new IoPagetable(context);
