@@ -89,6 +89,22 @@ describe('pin pages (facts 3.4)', () => {
     expect(out.pages).toBe(0);
   });
 
+  it('a fault behind pages that are pinned already unpins those in front of them', () => {
+    const { process, iopt, memory } = mapped();
+    const frames = [0, 1, 2, 3].map((page) => {
+      process.write(VA + page * PAGE, Uint8Array.of(1));
+      return process.frameAt(VA + page * PAGE);
+    });
+    const pins = () => frames.map((pfn) => memory.pages.pinCount(pfn));
+    const user = access();
+    pinAccess(iopt, user, 0x11000, PAGE, true, new FrameRuns());
+    process.munmap(VA + 2 * PAGE, PAGE);
+    const all = () => pinAccess(iopt, user, 0x10000, 0x3000, true, new FrameRuns());
+    expect(codeOf(all)).toBe('EFAULT');
+    expect(pins()).toEqual([0, 1, 0, 0]);
+    audit([iopt], [process], heldBy(iopt, 1, 1));
+  });
+
   it('the same range is pinned once, overlapping ones share pages; a domain changes nothing', () => {
     const { process, iopt } = mapped();
     const out = new FrameRuns();
