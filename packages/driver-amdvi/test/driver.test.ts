@@ -179,6 +179,35 @@ describe('AMD-Vi through the bus', () => {
     expect(faults).toHaveLength(1000);
   });
 
+  test('a listener that provokes more faults than the log holds: it overflows and starts again', () => {
+    const { machine, device, faults } = setUp();
+    let provoke = 600;
+    machine.onFault(() => {
+      while (provoke-- > 0) writes(device, 0x1000);
+    });
+    expect(writes(device, 0)).toBe(false);
+    // The first one, and the 511 that fit while it was being reported; the rest is lost.
+    expect(faults).toHaveLength(512);
+    expect(writes(device, 0x2000)).toBe(false);
+    expect(faults.at(-1)?.addressPfn).toBe(2);
+  });
+
+  test('unmapping a part of a large leaf names the whole leaf in the command', () => {
+    const { machine, device, unit, paging } = setUp();
+    const frame = machine.memory.allocPages(512, { alignPages: 512 }) / 4096;
+    const domain = paging();
+    unit.attach(device, -1, domain);
+    map(domain, 512, frame, 512);
+    domain.unmap(512, 1);
+    const ring =
+      (unit.hardware.readReg32(0xc) % 0x10_0000) * 2 ** 32 + (unit.hardware.readReg32(0x8) >>> 0);
+    const at = ring + unit.hardware.readReg32(0x2008);
+    domain.sync();
+    expect(machine.memory.read32(at + 4) >>> 28).toBe(3);
+    const size = 0x20_0000;
+    expect(machine.memory.read32(at + 8) & ~0xfff).toBe(512 * 4096 + (size / 2 - 0x1000));
+  });
+
   test.each([
     [
       'a PASID',

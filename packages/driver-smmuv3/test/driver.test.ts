@@ -174,6 +174,22 @@ describe('SMMUv3 through the bus', () => {
     expect(faults).toHaveLength(1000);
   });
 
+  test('a listener that provokes more faults than the queue holds: overflow is acknowledged', () => {
+    const { machine, device, unit, faults, paging } = setUp();
+    unit.attach(device, -1, paging());
+    let provoke = 600;
+    machine.onFault(() => {
+      while (provoke-- > 0) writes(device, 0x1000);
+    });
+    expect(writes(device, 0)).toBe(false);
+    // The first one, and the 128 that fit while it was being reported; the rest is lost.
+    expect(faults).toHaveLength(129);
+    const { hardware } = unit;
+    expect((hardware.readReg32(0x100a8) ^ hardware.readReg32(0x100ac)) >>> 31).toBe(0);
+    expect(writes(device, 0x2000)).toBe(false);
+    expect(faults.at(-1)?.addressPfn).toBe(2);
+  });
+
   test.each([
     [
       'a PASID',

@@ -74,6 +74,14 @@ export class CommandBuffer {
   process(): void {
     if (this.#busy) return;
     this.#busy = true;
+    try {
+      this.#drain();
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #drain(): void {
     const { ring } = this;
     while (this.running && ring.isSane && ring.head !== ring.tail) {
       const address = ring.base + ring.head;
@@ -81,7 +89,6 @@ export class CommandBuffer {
       if (result === RESULT.DONE) ring.head = ring.after(ring.head);
       else this.#stop(result, address);
     }
-    this.#busy = false;
   }
 
   /** The head stays at the failing command. */

@@ -62,14 +62,27 @@ export class EventLogService {
   }
 
   /**
-   * Report every event, oldest first. Status is cleared before the tail is read, so that an event
-   * which comes meanwhile sends its message again.
+   * Report every event, oldest first. The interrupt status is cleared before the tail is read, and
+   * looked at again in the end: it sends no message while it is set, so an event that came
+   * meanwhile would wait for ever.
    */
   service(): void {
     if (this.#servicing) return;
     this.#servicing = true;
     const registers = this.#registers;
-    registers.writeReg32(STATUS.offset, EVT_LOG_INT.mask);
+    try {
+      do {
+        registers.writeReg32(STATUS.offset, EVT_LOG_INT.mask);
+        this.#drain();
+        if ((registers.readReg32(STATUS.offset) & EVT_OVERFLOW.mask) !== 0) this.#restart();
+      } while ((registers.readReg32(STATUS.offset) & EVT_LOG_INT.mask) !== 0);
+    } finally {
+      this.#servicing = false;
+    }
+  }
+
+  #drain(): void {
+    const registers = this.#registers;
     let head = registers.readReg32(EVENT_LOG_HEAD.offset);
     while (head !== registers.readReg32(EVENT_LOG_TAIL.offset)) {
       const words = new Uint32Array(EVENT_BYTES / 4);
@@ -78,8 +91,6 @@ export class EventLogService {
       registers.writeReg32(EVENT_LOG_HEAD.offset, head);
       this.#report(words);
     }
-    if ((registers.readReg32(STATUS.offset) & EVT_OVERFLOW.mask) !== 0) this.#restart();
-    this.#servicing = false;
   }
 
   #report(words: Uint32Array): void {

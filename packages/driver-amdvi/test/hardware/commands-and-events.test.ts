@@ -184,6 +184,23 @@ describe('AMD IOMMU 2.4: commands', () => {
   });
 });
 
+test('AMD IOMMU 2.2.3: a cached translation keeps the rights of all levels, not of the leaf alone', () => {
+  const t = setUp();
+  t.entry({ V: 1, TV: 1, MODE: 2, HOST_ROOT: TABLE + 0x1000, IR: 1, IW: 1, DOMAIN_ID: 7 });
+  t.put(TABLE + 0x1000, encode(HOST_PDE, { PR: 1, NEXT_LEVEL: 1, ADDR: TABLE, IR: 1 }));
+  expect(t.translate(1, 1)).toBe(DATA / 4096);
+  expect(t.translate(1, 2)).toBeLessThan(0);
+});
+
+test('DTE rights are not cached with a translation: two devices of one domain differ', () => {
+  const t = setUp();
+  const readOnly = { V: 1, TV: 1, MODE: 1, HOST_ROOT: TABLE, IR: 1, DOMAIN_ID: 7 };
+  t.put(DEVICE_TABLE + (RID + 1) * 32, encode(DTE, readOnly));
+  expect(t.translate(1, 2)).toBe(DATA / 4096);
+  expect(t.unit.translatePage(RID + 1, -1, 1, 1)).toBe(DATA / 4096);
+  expect(t.unit.translatePage(RID + 1, -1, 1, 2)).toBeLessThan(0);
+});
+
 describe('AMD IOMMU 2.5: events', () => {
   test('DEV_TAB_HARDWARE_ERROR when nothing answers at the entry', () => {
     const t = setUp();

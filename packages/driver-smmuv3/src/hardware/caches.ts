@@ -21,6 +21,9 @@ export interface CacheOptions {
   readonly globalPages?: boolean;
 }
 
+/** Index of an STE in its cache; CDs have their number. */
+export const NO_INDEX = NO_PASID;
+
 const WAYS = 4;
 
 /** Decoded configuration by StreamID and index. */
@@ -85,5 +88,3 @@ export class Caches {
     this.tlb.invalidateAll();
   }
 }
-
-export { NO_PASID as NO_INDEX };

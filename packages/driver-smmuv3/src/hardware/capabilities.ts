@@ -3,7 +3,7 @@
  *
  * @spec SMMUv3 6.3.1 to 6.3.8
  */
-import { decode, encode, type Values } from '@iommukit/bits';
+import { decode, encode, type Layout } from '@iommukit/bits';
 import { AIDR, IDR0, IDR1, IDR3, IDR5, STALL_MODEL, TTF } from '../spec/registers.ts';
 
 type FieldsOf<R> = R extends { readonly fields: infer F }
@@ -141,12 +141,18 @@ export const resolveFeatures = (capabilities: SmmuCapabilities = {}): Features =
 };
 
 type IdName = keyof typeof FIXED;
+type IdRegister = typeof IDR0 | typeof IDR1 | typeof IDR3 | typeof IDR5;
+type IdValues<R extends IdRegister> = { readonly [N in keyof R['fields']]: number };
 
-const merge = <R extends typeof IDR0 | typeof IDR1 | typeof IDR3 | typeof IDR5>(
+/**
+ * Default values with changes, every field of the register named. The register is one of a union,
+ * over which `encode` and `decode` cannot be called with its own field names.
+ */
+const merge = <R extends IdRegister>(
   register: R,
   name: IdName,
   changes: Readonly<Record<string, number | undefined>> = {},
-): { readonly [N in keyof R['fields']]: number } => {
+): IdValues<R> => {
   const base: Readonly<Record<string, number>> = DEFAULT_ID[name];
   for (const field of FIXED[name]) {
     const value = changes[field];
@@ -156,11 +162,10 @@ const merge = <R extends typeof IDR0 | typeof IDR1 | typeof IDR3 | typeof IDR5>(
     );
   }
   const given = Object.entries(changes).filter(([, value]) => value !== undefined);
-  const words = encode(register as never, { ...base, ...Object.fromEntries(given) } as never);
-  return decode(register as never, words) as { readonly [N in keyof R['fields']]: number };
+  const layout: Layout = register;
+  const words = encode(layout, { ...base, ...Object.fromEntries(given) });
+  return decode(layout, words) as IdValues<R>;
 };
 
-const word = (
-  register: never | typeof IDR0 | typeof IDR1 | typeof IDR3 | typeof IDR5,
-  values: Values<never> | object,
-): number => encode(register as never, values as never)[0] as number;
+const word = (register: Layout, values: Readonly<Record<string, number>>): number =>
+  encode(register, values)[0] as number;

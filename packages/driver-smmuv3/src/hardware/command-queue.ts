@@ -60,12 +60,19 @@ export class CommandQueue {
   process(): void {
     if (this.#busy) return;
     this.#busy = true;
+    try {
+      this.#drain();
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #drain(): void {
     const { queue } = this;
     while (this.enabled && !queue.isEmpty && !this.#on.errors.isActive(GLOBAL_ERROR.CMDQ_ERR)) {
       const error = this.#execute(queue.consumerAddress);
       if (error !== CMDQ_ERR.NONE) this.#stop(error);
     }
-    this.#busy = false;
   }
 
   /** The consumer index stays at the failing command; ERR is set before GERROR toggles. */

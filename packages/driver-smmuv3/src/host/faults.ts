@@ -62,6 +62,15 @@ export class EventQueueService {
   service(): void {
     if (this.#servicing) return;
     this.#servicing = true;
+    try {
+      this.#drain();
+      this.#acknowledgeAborts();
+    } finally {
+      this.#servicing = false;
+    }
+  }
+
+  #drain(): void {
     const registers = this.#registers;
     const mask = 2 ** (this.#lg2 + 1) - 1;
     let cons = registers.readReg32(EVENTQ_CONS.offset);
@@ -72,14 +81,12 @@ export class EventQueueService {
         cons = (cons ^ OVERFLOW) >>> 0;
         registers.writeReg32(EVENTQ_CONS.offset, cons);
       }
-      if (((prod ^ cons) & mask) === 0) break;
+      if (((prod ^ cons) & mask) === 0) return;
       const words = this.#take(cons);
       cons = ((cons & OVERFLOW) | ((cons + 1) & mask)) >>> 0;
       registers.writeReg32(EVENTQ_CONS.offset, cons);
       this.#host.reportFault(decodeEvent(words));
     }
-    this.#acknowledgeAborts();
-    this.#servicing = false;
   }
 
   #take(cons: number): Uint32Array {
