@@ -174,6 +174,7 @@ describe('dirty tracking', () => {
   it('reports written pages once, ORed into the bitmap, and clears them when asked', () => {
     const { context, devId, nic } = bench();
     const { outIoasId: ioasId } = context.ioasAlloc();
+    context.option({ optionId: OPTION.HUGE_PAGES, objectId: ioasId, op: OPTION_OP.SET, val64: 0 });
     const flags = HWPT_ALLOC.DIRTY_TRACKING;
     const { outHwptId: hwptId } = context.hwptAlloc({ devId, ptId: ioasId, flags });
     context.deviceAttach(devId, hwptId);

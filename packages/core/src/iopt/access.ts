@@ -72,6 +72,7 @@ export const pinAccess = (
     const first = areas.indexAt(pfn, low);
     const pages = areas.pages(id);
     checkReachable(op, pages);
+    checkRights(op, areas.prot(id), write, areas.start);
     const rc = pages.addAccess(first, areas.indexAt(endPfn, endLow) - first + 1, write, out);
     if (rc === -1) throw refusal.readOnlyPages(op);
     if (rc < 0) throw refusal.cannotPin(op, rc, pages);
@@ -144,8 +145,8 @@ export const accessRw = (iopt: IoPagetable, options: AccessRwOptions, op = 'acce
     const { id } = areas.tree;
     if (areas.preventsAccess(id)) throw beingUnmapped(op, iova);
     const pages = areas.pages(id);
+    checkRights(op, areas.prot(id), write, areas.start);
     if (write && !pages.writable) throw refusal.readOnlyPages(op);
-    if (!write && !(areas.prot(id) & IOPT_READ)) throw writeOnly(op, iova);
     checkReachable(op, pages);
     const bytes = (endPfn - pfn) * PAGE_BYTES + endLow - low + 1;
     const part = data.subarray(done, done + bytes);
@@ -218,12 +219,17 @@ const checkPinnable = ({ areas }: IoPagetable, op: string, low: number, isLast: 
 };
 
 const IOPT_READ = 1;
+const IOPT_WRITE = 2;
 
-const writeOnly = (op: string, iova: U64) =>
-  refuse('EPERM', op, 'mapping-write-only', 'the mapping has no right to read', {
+/** The mapping itself must have the right, whatever its pages would allow. */
+const checkRights = (op: string, prot: number, write: boolean, iova: U64): void => {
+  if (prot & (write ? IOPT_WRITE : IOPT_READ)) return;
+  const right = write ? 'WRITEABLE' : 'READABLE';
+  throw refuse('EPERM', op, 'mapping-rights', `the mapping was not made ${right}`, {
     value: iova,
-    accepted: 'a mapping made with IOMMU_IOAS_MAP_READABLE',
+    accepted: `a mapping made with IOMMU_IOAS_MAP_${right}`,
   });
+};
 
 /** EINVAL for memory that only devices reach. */
 const checkReachable = (op: string, { file }: IoptPages): void => {

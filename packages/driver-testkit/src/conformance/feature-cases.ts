@@ -6,6 +6,8 @@ import {
   DIRTY_TRACKING,
   GET_DIRTY_BITMAP,
   HWPT_ALLOC,
+  OPTION,
+  OPTION_OP,
   PAGE_BYTES,
   PAGE_RESPONSE,
 } from '@iommukit/core';
@@ -15,11 +17,13 @@ import type { NestingSupport } from './target.ts';
 
 const BYTES = Uint8Array.of(1, 2, 3, 4);
 
-/** A HWPT that tracks dirty pages, attached, with 16 pages mapped. */
+/** A HWPT that tracks dirty pages, attached, with 16 small pages mapped. */
 const dirtySetup = (bench: ConformanceBench) => {
   const { context } = bench;
   const devId = context.bindDevice(bench.device);
   const { outIoasId: ioasId } = context.ioasAlloc();
+  const smallPages = { optionId: OPTION.HUGE_PAGES, objectId: ioasId, op: OPTION_OP.SET, val64: 0 };
+  context.option(smallPages);
   const flags = HWPT_ALLOC.DIRTY_TRACKING;
   const { outHwptId: hwptId } = context.hwptAlloc({ devId, ptId: ioasId, flags });
   context.deviceAttach(devId, hwptId);

@@ -31,9 +31,6 @@ export interface MockDomainShape {
   readonly dirtyTracking: boolean;
 }
 
-/** Leaves have at most this size: neighbouring CPU pages are never merged. */
-const LARGEST_LEAF_LG2 = 12;
-
 /** A paging domain of the mock hardware. */
 export class MockPagingDomain implements PagingDomain {
   readonly kind = 'paging';
@@ -139,11 +136,15 @@ export class MockPagingDomain implements PagingDomain {
     }
   }
 
-  /** The largest leaf that both addresses and the length allow. */
+  /** Granules of the largest page that both addresses and the length allow. */
   #leafGranules(iovaFrame: number, output: number, left: number): number {
-    const largest = 2 ** Math.max(0, LARGEST_LEAF_LG2 - this.granuleLg2);
-    const fits = iovaFrame % largest === 0 && output % largest === 0 && left >= largest;
-    return fits ? largest : 1;
+    let best = 1;
+    for (const lg2 of this.pageSizesLg2) {
+      const granules = 2 ** (lg2 - this.granuleLg2);
+      if (granules > left || iovaFrame % granules !== 0 || output % granules !== 0) break;
+      best = granules;
+    }
+    return best;
   }
 
   #dirtyOps(): DirtyOps {
