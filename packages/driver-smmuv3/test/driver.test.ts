@@ -125,6 +125,18 @@ describe('SMMUv3 through the bus', () => {
     expect(writes(other, IOVA * 4096)).toBe(false);
   });
 
+  test('a new stream table leaf is announced by CFGI_STE that reaches level 1', () => {
+    const { machine, unit } = setUp();
+    const { hardware } = unit;
+    const ring =
+      (hardware.readReg32(0x94) % 0x10_0000) * 2 ** 32 + ((hardware.readReg32(0x90) & ~31) >>> 0);
+    const at = ring + (hardware.readReg32(0x98) % 256) * 16;
+    const late = machine.addEndpoint({ rid: '42:00.0' });
+    unit.probeDevice(late);
+    const words = [0, 4, 8].map((offset) => machine.memory.read32(at + offset));
+    expect(words).toEqual([3, 0x4200, 0]);
+  });
+
   test('replacing a paging domain works, and bypass in between', () => {
     const { device, unit, frame, paging } = setUp();
     const [first, second] = [paging(), paging()];
