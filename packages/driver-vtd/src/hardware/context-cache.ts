@@ -34,6 +34,8 @@ export class ContextCache {
   /** Place of a requester, plus one; 0 = never seen. */
   readonly #placeOf = new Uint32Array(0x1_0000);
   #count = 0;
+  /** Changes with every entry that comes or goes. */
+  generation = 0;
   /** Packed fields, see {@link CONTEXT}. */
   info = new Int32Array(FIRST_CAPACITY);
   /** Domain id of a legacy entry; 0 for scalable and negative entries. */
@@ -49,6 +51,7 @@ export class ContextCache {
 
   /** Place of a requester, made when it has none. */
   placeFor(rid: number): number {
+    this.generation++;
     const known = this.find(rid);
     if (known >= 0) return known;
     if (this.#count === this.info.length) this.#grow();
@@ -79,6 +82,7 @@ export class ContextCache {
   #drop(place: number): number {
     if (this.info[place] === 0) return 0;
     this.info[place] = 0;
+    this.generation++;
     return 1;
   }
 
@@ -129,6 +133,7 @@ export class ContextCache {
   }
 
   restore(state: ContextCacheSnapshot): void {
+    this.generation++;
     this.#placeOf.set(state.placeOf);
     this.#count = state.count;
     this.info = state.info.slice();

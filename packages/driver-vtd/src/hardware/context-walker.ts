@@ -87,6 +87,9 @@ export class ContextWalker {
   readonly #features: Features;
   readonly #cache: ContextCache;
   readonly #words = new Int32Array(8);
+  #lastRid = -1;
+  #lastMode = 0;
+  #generation = -1;
   readonly #legacyRoot: Int32Array;
   readonly #legacyContext: Int32Array;
   readonly #scalableRoot: Int32Array;
@@ -120,8 +123,10 @@ export class ContextWalker {
    */
   find(rid: number, rootTable: number, scalable: boolean): number {
     const cache = this.#cache;
-    const place = this.readCache ? cache.find(rid) : -1;
     const mode = scalable ? CONTEXT.SCALABLE : 0;
+    if (rid === this.#lastRid && mode === this.#lastMode && cache.generation === this.#generation)
+      return this.info >>> CONTEXT.REASON_SHIFT;
+    const place = this.readCache ? cache.find(rid) : -1;
     if (place >= 0) {
       const info = cache.info[place] as number;
       if ((info & CONTEXT.VALID) !== 0 && (info & CONTEXT.SCALABLE) === mode) {
@@ -130,9 +135,11 @@ export class ContextWalker {
         this.ridPasid = cache.ridPasid[place] as number;
         this.pointer = cache.pointer[place] as number;
         this.trace?.cache('context cache', true, `requester ${rid.toString(16)}h`);
+        this.#remember(rid, mode);
         return info >>> CONTEXT.REASON_SHIFT;
       }
     }
+    this.#lastRid = -1;
     if (this.readCache) this.trace?.cache('context cache', false, `requester ${rid.toString(16)}h`);
     this.info = 0;
     this.did = 0;
@@ -143,6 +150,13 @@ export class ContextWalker {
     else if (!this.#features.keepsFaults) return reason;
     if (this.fillCache) this.#keep(rid, mode, reason);
     return reason;
+  }
+
+  /** The fields answer the next request of the same requester, unless the cache changes. */
+  #remember(rid: number, mode: number): void {
+    this.#lastRid = this.trace === undefined ? rid : -1;
+    this.#lastMode = mode;
+    this.#generation = this.#cache.generation;
   }
 
   #keep(rid: number, mode: number, reason: number): void {

@@ -31,6 +31,8 @@ export class PasidCache {
   /** PASID and requester in one number; NaN = free. */
   readonly #key = new Float64Array(WAYS << SETS_LG2).fill(Number.NaN);
   readonly #nextWay = new Uint8Array(1 << SETS_LG2);
+  /** Changes with every entry that comes or goes. */
+  generation = 0;
   /** Packed fields, see {@link PASID_INFO}. */
   readonly info = new Int32Array(WAYS << SETS_LG2);
   readonly did = new Int32Array(WAYS << SETS_LG2);
@@ -56,6 +58,7 @@ export class PasidCache {
 
   /** Place for a new entry; the oldest of its set goes. */
   placeFor(rid: number, pasid: number): number {
+    this.generation++;
     const known = this.find(rid, pasid);
     if (known >= 0) return known;
     const set = this.#set(rid, pasid);
@@ -88,6 +91,7 @@ export class PasidCache {
   #drop(did: number, pasid: number): number {
     const keys = this.#key;
     let dropped = 0;
+    this.generation++;
     for (let place = 0; place < keys.length; place++) {
       if (this.info[place] === 0) continue;
       if (did !== -1 && this.did[place] !== did) continue;
@@ -124,6 +128,7 @@ export class PasidCache {
   }
 
   restore(state: PasidCacheSnapshot): void {
+    this.generation++;
     this.#key.set(state.key);
     this.#nextWay.set(state.nextWay);
     this.info.set(state.info);

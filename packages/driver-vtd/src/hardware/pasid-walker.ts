@@ -83,6 +83,9 @@ export class PasidWalker {
   readonly #features: Features;
   readonly #cache: PasidCache;
   readonly #words = new Int32Array(WORDS);
+  #lastRid = -1;
+  #lastPasid = -1;
+  #generation = -1;
   readonly #reserved: readonly Int32Array[];
   readonly #directoryReserved: Int32Array;
 
@@ -103,6 +106,8 @@ export class PasidWalker {
    */
   find(rid: number, pasid: number, directory: number): number {
     const cache = this.#cache;
+    if (rid === this.#lastRid && pasid === this.#lastPasid && cache.generation === this.#generation)
+      return this.info >>> PASID_INFO.REASON_SHIFT;
     const place = this.readCache ? cache.find(rid, pasid) : -1;
     if (place >= 0 && cache.info[place] !== 0) {
       const info = cache.info[place] as number;
@@ -111,8 +116,10 @@ export class PasidWalker {
       this.ssRoot = cache.ssRoot[place] as number;
       this.fsRoot = cache.fsRoot[place] as number;
       this.trace?.cache('PASID cache', true, `PASID ${pasid.toString(16)}h`);
+      this.#remember(rid, pasid);
       return info >>> PASID_INFO.REASON_SHIFT;
     }
+    this.#lastRid = -1;
     if (this.readCache) this.trace?.cache('PASID cache', false, `PASID ${pasid.toString(16)}h`);
     this.info = 0;
     this.did = 0;
@@ -121,6 +128,13 @@ export class PasidWalker {
     else if (!this.#features.keepsFaults) return reason;
     if (this.fillCache) this.#keep(rid, pasid, reason);
     return reason;
+  }
+
+  /** The fields answer the next request of the same PASID, unless the cache changes. */
+  #remember(rid: number, pasid: number): void {
+    this.#lastRid = this.trace === undefined ? rid : -1;
+    this.#lastPasid = pasid;
+    this.#generation = this.#cache.generation;
   }
 
   #keep(rid: number, pasid: number, reason: number): void {
