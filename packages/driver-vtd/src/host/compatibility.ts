@@ -1,6 +1,11 @@
 import { refuse } from '@iommukit/core';
 import type { VtdPagingDomain } from './domain.ts';
-import { firstStageGeometry, type Geometry, secondStageGeometry } from './geometry.ts';
+import {
+  addressWidthCode,
+  firstStageGeometry,
+  type Geometry,
+  secondStageGeometry,
+} from './geometry.ts';
 import type { UnitContext } from './unit-context.ts';
 
 /**
@@ -13,13 +18,8 @@ export const checkPagingFits = (unit: UnitContext, domain: VtdPagingDomain): voi
   if (unit === domain.context) return;
   const { caps } = unit;
   const { options } = domain;
-  if (options.firstStage) {
-    need(unit, caps.scalable && caps.ecap.FSTS === 1, 'first-stage tables (ECAP.FSTS)');
-    checkGeometry(unit, options.geometry, firstStageGeometry(caps, false));
-  } else {
-    need(unit, !caps.scalable || caps.ecap.SSTS === 1, 'second-stage tables (ECAP.SSTS)');
-    checkGeometry(unit, options.geometry, secondStageGeometry(caps, false));
-  }
+  if (options.firstStage) checkFirstStage(unit, options.geometry);
+  else checkSecondStage(unit, options.geometry);
   need(unit, !options.nestParent || caps.nesting, 'nesting (ECAP.NEST)');
   need(unit, !options.dirtyCapable || caps.dirtyTracking, 'dirty tracking (ECAP.SSADS)');
   need(unit, !domain.forcesSnooping || caps.ecap.SC === 1, 'snoop control (ECAP.SC)');
@@ -30,14 +30,31 @@ export const checkPagingFits = (unit: UnitContext, domain: VtdPagingDomain): voi
   );
 };
 
-/** Levels must agree, since entries carry one width; address and page sizes must be in reach. */
-const checkGeometry = (unit: UnitContext, table: Geometry, own: Geometry | undefined): void => {
-  need(unit, own !== undefined, 'a second-stage width (CAP.SAGAW)');
-  if (!own) return;
-  need(unit, own.levels === table.levels, `tables of ${table.levels} levels`);
-  need(unit, own.iovaBits >= table.iovaBits, `IOVAs of ${table.iovaBits} bits`);
+/** A table of 4 levels can be walked by a unit that prefers 5. */
+const checkFirstStage = (unit: UnitContext, table: Geometry): void => {
+  const { caps } = unit;
+  need(unit, caps.scalable && caps.ecap.FSTS === 1, 'first-stage tables (ECAP.FSTS)');
+  need(unit, table.levels === 4 || caps.cap.FS5LP === 1, '5-level first-stage tables (CAP.FS5LP)');
+  checkPages(unit, table, table.iovaBits + 1, firstStageGeometry(caps, false));
+};
+
+const checkSecondStage = (unit: UnitContext, table: Geometry): void => {
+  const { caps } = unit;
+  need(unit, !caps.scalable || caps.ecap.SSTS === 1, 'second-stage tables (ECAP.SSTS)');
+  const walksLevels = (caps.cap.SAGAW & (1 << addressWidthCode(table.levels))) !== 0;
+  need(unit, walksLevels, `tables of ${table.levels} levels (CAP.SAGAW)`);
+  checkPages(unit, table, table.iovaBits, secondStageGeometry(caps, false));
+};
+
+const checkPages = (
+  unit: UnitContext,
+  table: Geometry,
+  widthBits: number,
+  own: Geometry | undefined,
+): void => {
+  need(unit, unit.caps.guestAddressBits >= widthBits, `IOVAs of ${widthBits} bits (CAP.MGAW)`);
   for (const size of table.pageSizesLg2) {
-    need(unit, own.pageSizesLg2.includes(size), `pages of 2^${size} bytes`);
+    need(unit, own?.pageSizesLg2.includes(size) ?? false, `pages of 2^${size} bytes`);
   }
 };
 

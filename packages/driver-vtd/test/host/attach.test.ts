@@ -313,11 +313,44 @@ describe('several units', () => {
     ['no dirty bits', {}, { capabilities: { ecap: { SSADS: 0 } } }, HWPT.DIRTY_TRACKING],
     ['no nesting', {}, { capabilities: { ecap: { NEST: 0 } } }, HWPT.NEST_PARENT],
     ['legacy mode', {}, { scalable: false }, 0],
+    [
+      'no such levels',
+      { firstStageByDefault: false, capabilities: { cap: { SAGAW: 6, MGAW: 47 } } },
+      { capabilities: { cap: { SAGAW: 8, MGAW: 47 } } },
+      0,
+    ],
+    [
+      'narrower IOVAs',
+      { firstStageByDefault: false, capabilities: { cap: { SAGAW: 4, MGAW: 47 } } },
+      { capabilities: { cap: { SAGAW: 4, MGAW: 45 } }, hostAddressBits: 42 },
+      0,
+    ],
+    ['no 5-level first stage', {}, { capabilities: { cap: { FS5LP: 0 } } }, 0],
   ])('a domain the other unit cannot walk: %s', (_name, first, second, flags) => {
     const { a, b } = pair(first, second);
     const domain = paging(a, flags);
     expect(codeOf(() => attach(b, domain))).toBe('EINVAL');
     attach(a, domain);
+  });
+});
+
+describe('a domain that a larger unit can walk', () => {
+  it.each([
+    [
+      '4 levels where 5 are preferred',
+      { firstStageByDefault: false, capabilities: { cap: { SAGAW: 6, MGAW: 47 } } },
+    ],
+    ['a 4-level first stage', { capabilities: { cap: { FS5LP: 0 } } }],
+  ])('%s', (_name, small) => {
+    const at = bench(small);
+    const device = at.machine.addEndpoint({ rid: '05:00.0' });
+    const large = at.machine.addUnit(bench().unit.driver, [device]);
+    const domain = paging(at);
+    const frame = stampedPage(at.machine);
+    map(domain, 0x100, frame);
+    attach(at, domain);
+    large.attach(device, -1, domain);
+    expect([reach(at.device, 0x100), reach(device, 0x100)]).toEqual([frame, frame]);
   });
 });
 

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { InvalidationQueue } from '../../src/host/invalidation-queue.ts';
 import {
   attach,
   type Bench,
@@ -64,6 +65,20 @@ describe('VT-d 3.7.2: dirty tracking', () => {
     expect(dirtyRuns(domain, 600, 10)).toEqual([[600, 10]]);
     write(at, 1000);
     expect(dirtyRuns(domain, 0, 2 * MIB2)).toEqual([[MIB2, MIB2]]);
+  });
+
+  it('VT-d 6.5.2.3: the address mask covers the whole of a large leaf that is cut', () => {
+    const { at, domain } = tracked(2 * MIB2);
+    write(at, 1000);
+    const { push } = InvalidationQueue.prototype;
+    const covers: [start: number, am: number][] = [];
+    InvalidationQueue.prototype.push = function (...words) {
+      covers.push([words[2] >>> 12, words[2] & 0x3f]);
+      push.apply(this, words);
+    };
+    dirtyRuns(domain, 600, 10);
+    InvalidationQueue.prototype.push = push;
+    expect(covers).toContainEqual([MIB2, 9]);
   });
 
   it('runs join across scan windows', () => {

@@ -133,6 +133,18 @@ describe.each(STAGES)('%s domain', (_name, options) => {
     expect(hardware.stats().descriptors).toBe(attached + 2);
   });
 
+  it('tables of unmapped ranges are used again after the sync', () => {
+    const { at, domain } = set();
+    attach(at, domain);
+    const bytes = () => at.machine.memory.regionAt(2 ** 45)?.size;
+    const before = bytes();
+    for (let round = 0; round < 1200; round++) {
+      expect(map(domain, round * GIB1 + 5, 1)).toBe(0);
+      unmap(domain, round * GIB1, GIB1);
+    }
+    expect([bytes(), at.machine.memory.regionAt(2 ** 45 + 2 ** 21)]).toEqual([before, undefined]);
+  });
+
   it('memory of freed domains is used again', () => {
     const at = bench(options);
     const bytes = () => at.machine.memory.regionAt(2 ** 45)?.size;

@@ -93,6 +93,18 @@ describe('VT-d 7.2.3: the fault service', () => {
     expect(hardware.readReg32(0x34)).toBe(0);
   });
 
+  it('reads around the end of the records', () => {
+    const at = listening();
+    const { hardware } = at.unit as VtdIommuUnit;
+    for (let i = 0; i < 5; i++) reach(at.device, i);
+    hardware.writeReg32(0x38, 0x8000_0000);
+    for (let i = 5; i < 11; i++) reach(at.device, i);
+    hardware.writeReg32(0x38, 0);
+    expect(at.faults.map(({ addressPfn }) => addressPfn)).toEqual([
+      0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10,
+    ]);
+  });
+
   it('a listener may repair the cause: map, unmap, replace, and DMA again', () => {
     const at = bench({}, [SVA_DEVICE]);
     const domain = paging(at);

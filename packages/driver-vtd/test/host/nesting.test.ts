@@ -11,6 +11,7 @@ import {
   reach,
   reachAts,
   SVA_DEVICE,
+  s1Blob,
   s1Invalidate,
   stampedPage,
   unmap,
@@ -122,6 +123,23 @@ describe('IOMMU_HWPT_INVALIDATE', () => {
     table.map(7, before);
     nested.invalidate?.(userArray(0, [GOOD]));
     expect(all()).toEqual([-1, ...[1, 2, 3, 4].map(() => guest.hostFrame(before))]);
+  });
+});
+
+describe('a device that goes from one nested domain to another over the same parent', () => {
+  it('still hears of changes of the parent, in its own TLB too', () => {
+    const at = bench({}, [SVA_DEVICE]);
+    const { guest, table, parent } = nest(at);
+    const gfn = guest.page();
+    table.map(7, gfn);
+    const other = at.unit.nesting?.allocNested(at.device, parent, 0, s1Blob(table.rootGpa));
+    if (!other) throw new Error('no nesting');
+    attach(at, other);
+    expect([reach(at.device, 7), reachAts(at.device, 7)]).toEqual(
+      [0, 0].map(() => guest.hostFrame(gfn)),
+    );
+    unmap(parent, gfn);
+    expect([reach(at.device, 7), reachAts(at.device, 7)]).toEqual([-1, -1]);
   });
 });
 

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { VtdPagingDomain } from '../../src/host/domain.ts';
 import { stateFromBytes, stateToBytes } from '../../src/host/state-bytes.ts';
 import type { VtdIommuUnit } from '../../src/index.ts';
 import {
@@ -73,6 +74,24 @@ describe('snapshot and restore', () => {
     expect(reach(a, 0x100, 9)).toBe(-1);
     expect(map(x, 0x101, f3)).toBe(0);
     expect(reach(a, 0x101)).toBe(f3);
+  });
+
+  it('VT-d 6.2.1: one DID per domain, before and after', () => {
+    const at = lives();
+    const { unit, a, b } = at;
+    const domains = [paging(at), paging(at), paging(at)] as VtdPagingDomain[];
+    const [x, y, z] = domains as [VtdPagingDomain, VtdPagingDomain, VtdPagingDomain];
+    attach(at, x, -1, a);
+    attach(at, y, 9, a);
+    const bytes = unit.snapshot();
+    attach(at, unit.blocking, 9, a);
+    unit.restore(bytes);
+    attach(at, z, 10, a);
+    attach(at, x, -1, b);
+    attach(at, y, 11, a);
+    const dids = domains.map(({ attachments }) => [...attachments].map(({ did }) => did));
+    expect(dids.map((list) => new Set(list).size)).toEqual([1, 1, 1]);
+    expect(new Set(dids.flat()).size).toBe(3);
   });
 
   it('a nested domain and half a page request group come back', () => {
