@@ -1,6 +1,6 @@
 import { refuse } from '@iommukit/core';
 import { COMMAND, COMMAND_BYTES, COMPLETION_WAIT } from '../spec/commands.ts';
-import { CMD_BUF_BASE, CMD_BUF_HEAD, CMD_BUF_TAIL, STATUS } from '../spec/registers.ts';
+import { CMD_BUF_BASE, CMD_BUF_HEAD, CMD_BUF_TAIL, CONTROL, STATUS } from '../spec/registers.ts';
 import { addressHi, addressLo, type HostMemory } from './host-memory.ts';
 import type { RegisterFile } from './register-file.ts';
 
@@ -54,7 +54,8 @@ export class CommandBuffer {
   /**
    * Hand everything over and wait until it is done.
    *
-   * @throws {IommuError} EIO when the unit refuses a command or stops answering
+   * @throws {IommuError} EIO when the unit refuses a command or stops answering; the rest of the
+   *   batch is dropped, and the buffer can be used again
    */
   submit(): void {
     const commands = this.#batch.splice(0);
@@ -85,6 +86,15 @@ export class CommandBuffer {
     this.#tail = (this.#tail + COMMAND_BYTES) % RING_BYTES;
   }
 
+  /** Only CmdBufEn 0 to 1 leaves an error stop; what was queued is dropped. */
+  #restart(): void {
+    const registers = this.#registers;
+    const control = registers.readReg32(CONTROL.offset);
+    registers.writeReg32(CONTROL.offset, (control & ~CONTROL.fields.CMD_BUF_EN.mask) >>> 0);
+    this.program();
+    registers.writeReg32(CONTROL.offset, control);
+  }
+
   #await(): void {
     for (let poll = 0; poll < MAX_POLLS; poll++) {
       if (this.#memory.load32(this.#store) === this.#sequence) return;
@@ -92,6 +102,7 @@ export class CommandBuffer {
       if ((status & STATUS.fields.CMD_BUF_RUN.mask) === 0) break;
     }
     const head = this.#registers.readReg32(CMD_BUF_HEAD.offset);
+    this.#restart();
     throw refuse(
       'EIO',
       'invalidate',

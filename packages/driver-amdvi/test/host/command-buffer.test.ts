@@ -15,11 +15,13 @@ const createBuffer = () => {
   return { unit, buffer };
 };
 
-test('a refused command is EIO and says where', () => {
+test('a refused command is EIO and says where; then the buffer works again', () => {
   const { buffer } = createBuffer();
   buffer.push(0, INVALIDATE_ALL, 0, 0);
   buffer.push(0, 0xf000_0000, 0, 0);
   expect(() => buffer.submit()).toThrow(/stopped at byte 16/);
+  buffer.push(0, INVALIDATE_ALL, 0, 0);
+  expect(() => buffer.submit()).not.toThrow();
 });
 
 test('more commands than the ring holds go in parts', () => {
