@@ -18,15 +18,15 @@ export {
   formatExplanation,
 } from './explain.ts';
 export type { FaultDetails } from './fault-recording.ts';
-export {
-  createVtdHardware,
-  type VtdCompatibility,
-  VtdHardware,
-  type VtdHardwareOptions,
-  type VtdSnapshot,
-  type VtdStats,
-} from './iommu.ts';
+export { createVtdHardware, VtdHardware } from './iommu.ts';
 export type { HardwareMemory, HardwareRegion } from './memory.ts';
+export type {
+  VtdCompatibility,
+  VtdHardwareOptions,
+  VtdSnapshot,
+  VtdStats,
+} from './options.ts';
 export { BLOCKED_SILENTLY } from './requests.ts';
-export type { Sanitizer, SanitizerFinding, StructureChange } from './sanitizer.ts';
+export type { Sanitizer } from './sanitizer.ts';
+export type { SanitizerFinding, StructureChange } from './sanitizer-findings.ts';
 export { type PasidAllocator, VIRTUAL_COMMAND, VIRTUAL_COMMAND_STATUS } from './virtual-command.ts';

@@ -21,7 +21,8 @@ import {
 import { TTM } from '../spec/registers.ts';
 import type { Caches } from './caches.ts';
 import type { Features } from './capabilities.ts';
-import type { LoggedCommand, Sanitizer } from './sanitizer.ts';
+import type { Sanitizer } from './sanitizer.ts';
+import type { LoggedCommand } from './sanitizer-findings.ts';
 
 /** 4 KiB frame of the address in a descriptor's third and fourth dword. */
 function frameOf(lo: number, hi: number): number {

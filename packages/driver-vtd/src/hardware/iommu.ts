@@ -4,7 +4,7 @@
  * @spec VT-d 11 (registers), 6.6 (set root table pointer), 11.4.4 (global command and status)
  */
 import { hi32, lo32, u64 } from '@iommukit/bits';
-import type { AtsCompletion, BusPort, PageRequest, TranslationAgent } from '@iommukit/core';
+import type { AtsCompletion, PageRequest, TranslationAgent } from '@iommukit/core';
 import {
   CCMD,
   ECMD,
@@ -27,15 +27,15 @@ import {
   TTM,
   VCMD,
 } from '../spec/registers.ts';
-import { Caches, type CachesSnapshot } from './caches.ts';
-import { type Features, featuresOf, type VtdCapabilities } from './capabilities.ts';
+import { Caches } from './caches.ts';
+import { type Features, featuresOf } from './capabilities.ts';
 import { executeEnhancedCommand } from './enhanced-command.ts';
 import { EventUnit } from './event-unit.ts';
 import { Explainer, type ExplainRequest, type Explanation } from './explain.ts';
 import { type FaultDetails, FaultRecorder } from './fault-recording.ts';
 import { InvalidationCommands } from './invalidation-commands.ts';
 import { InvalidationQueue } from './invalidation-queue.ts';
-import type { HardwareMemory } from './memory.ts';
+import type { VtdHardwareOptions, VtdSnapshot, VtdStats } from './options.ts';
 import { joinAddress } from './page-index.ts';
 import { PageRequestQueue } from './page-request-queue.ts';
 import { ProtectedMemory } from './protected-memory.ts';
@@ -45,68 +45,6 @@ import { RequestEngine } from './requests.ts';
 import { Sanitizer } from './sanitizer.ts';
 import { Translator } from './translate.ts';
 import { executeVirtualCommand, type PasidAllocator, PasidPool } from './virtual-command.ts';
-
-/** What {@link createVtdHardware} takes. */
-export interface VtdHardwareOptions {
-  /** Physical memory: tables, queues, status words. */
-  readonly memory: HardwareMemory;
-  /** Where device-TLB invalidations, page responses and interrupt messages go. */
-  readonly bus: BusPort;
-  /** Named fields or raw register values; default `RECOMMENDED`. */
-  readonly capabilities?: VtdCapabilities;
-  /** Host address width in bits, 32 to 52; default 46, or CAP.MGAW when that is smaller. */
-  readonly hostAddressWidthBits?: number;
-  /** Where software finds the registers; kept for tools, without effect. */
-  readonly registerBase?: number;
-  /** lg2 of the IOTLB entries for 4 KiB pages, 4 to 20; default 12. */
-  readonly iotlbEntriesLg2?: number;
-  /** Who answers virtual commands; default a pool of its own. */
-  readonly pasidAllocator?: PasidAllocator;
-  /** Look for missing invalidations; costs a fresh walk per cache hit. Default off. */
-  readonly sanitize?: boolean;
-  /** Where this model follows other implementations instead of the specification's letter. */
-  readonly compatibility?: VtdCompatibility;
-}
-
-/** Deviations, all off by default. */
-export interface VtdCompatibility {
-  /** Every walk is coherent: accessed/dirty updates happen whatever PWSNP and SMPWCS say. */
-  readonly coherentWalks?: boolean;
-  /** FI keeps all 64 address bits; otherwise those above the largest AGAW are zero. */
-  readonly fullFaultAddress?: boolean;
-  /** Caching mode keeps no faulting entries, as the specification allows. */
-  readonly forgetFaults?: boolean;
-}
-
-/** Counters of a unit. */
-export interface VtdStats {
-  readonly translations: number;
-  readonly iotlbHits: number;
-  readonly iotlbMisses: number;
-  readonly bypassed: number;
-  readonly translationRequests: number;
-  readonly translatedRequests: number;
-  readonly pageRequests: number;
-  readonly pageRequestsOverflowed: number;
-  readonly faults: number;
-  readonly faultsDropped: number;
-  readonly descriptors: number;
-  readonly superfluousInvalidations: number;
-  readonly entriesInvalidated: number;
-  readonly pageResponses: number;
-}
-
-/** State of a unit; memory is not part of it. */
-export interface VtdSnapshot {
-  readonly registers: Uint32Array;
-  readonly caches: CachesSnapshot;
-  readonly rootTable: number;
-  readonly ttm: number;
-  readonly ssirwe: boolean;
-  readonly nextFaultIndex: number;
-  readonly timedOutSid: number;
-  readonly pasids: readonly number[];
-}
 
 /** GCMD bits that change one status bit each way, without a side effect of their own. */
 const LEVEL_BITS = GCMD.fields.IRE.mask | GCMD.fields.CFI.mask;

@@ -16,20 +16,22 @@ import { type FaultDetails, type FaultRecorder, REQUEST_TYPE } from './fault-rec
 import { sourceOf, spreadOf, TLB } from './iotlb.ts';
 import type { PageRequestQueue } from './page-request-queue.ts';
 import type { ProtectedMemory } from './protected-memory.ts';
+import {
+  clearCompletion,
+  inInterruptRange,
+  needTable,
+  requestType,
+  samePermission,
+  touchesInterruptRange,
+} from './request-rules.ts';
 import type { Sanitizer } from './sanitizer.ts';
 import { RIGHT, SS_FAIL } from './second-stage-walker.ts';
 import type { TraceSink } from './trace.ts';
-import {
-  ADDRESS_TYPE,
-  INTERRUPT_RANGE,
-  type TranslationRequest,
-  type Translator,
-} from './translate.ts';
+import { ADDRESS_TYPE, type TranslationRequest, type Translator } from './translate.ts';
 
 /** Blocked without a fault reason: protected memory, or requests the unit refuses when it is off. */
 export const BLOCKED_SILENTLY = -256;
 
-const EXEC_NEED = 1 << 30;
 const { READ, WRITE, EXEC, PRIV, ATOMIC, ZERO_LENGTH } = ACCESS;
 
 /** Counters of a unit. */
@@ -58,32 +60,6 @@ export interface RequestParts {
   /** Change no cache: requests are only explained. */
   readonly dry?: boolean;
 }
-
-/** What an IOTLB entry must offer for each combination of access bits. */
-function needTable(zeroLengthRead: boolean): Int32Array {
-  return Int32Array.from({ length: 128 }, (_, access) => {
-    const { want, write } = wantOf(access, zeroLengthRead);
-    const exec = (access & EXEC) !== 0 ? EXEC_NEED : 0;
-    return TLB.GOOD | want | (write ? TLB.CLEAN_WRITE : 0) | exec;
-  });
-}
-
-function wantOf(access: number, zeroLengthRead: boolean): { want: number; write: boolean } {
-  if ((access & ATOMIC) !== 0) return { want: RIGHT.R | RIGHT.W, write: true };
-  const write = (access & WRITE) !== 0;
-  if ((access & ZERO_LENGTH) !== 0 && !write)
-    return { want: zeroLengthRead ? 0 : RIGHT.R, write: false };
-  const read = (access & READ) !== 0 || !write;
-  return { want: (read ? RIGHT.R : 0) | (write ? RIGHT.W : 0), write };
-}
-
-function requestType(access: number): number {
-  if ((access & ATOMIC) !== 0) return REQUEST_TYPE.ATOMIC;
-  return (access & WRITE) !== 0 ? REQUEST_TYPE.WRITE : REQUEST_TYPE.READ;
-}
-
-const inInterruptRange = (pfn: number) =>
-  pfn >= INTERRUPT_RANGE.FIRST_PFN && pfn <= INTERRUPT_RANGE.LAST_PFN;
 
 /** Serves requests with the latched state of the unit. */
 export class RequestEngine {
@@ -372,7 +348,7 @@ export class RequestEngine {
   ): void {
     this.counters.translationRequests++;
     this.#parts.sanitizer?.begin(rid, pasid);
-    clear(completion);
+    clearCompletion(completion);
     if (!this.enabled) return;
     const noWrite = (access & WRITE) === 0;
     if (pasid < 0 && inInterruptRange(pfn)) {
@@ -556,40 +532,4 @@ export class RequestEngine {
     else if (pgtt === PGTT.NESTED) iotlb.invalidateDomain(did);
     else iotlb.invalidatePages(did, addressPfn, 0);
   }
-}
-
-function clear(completion: AtsCompletion): void {
-  completion.status = ATS_STATUS.UNSUPPORTED_REQUEST;
-  completion.pfn = 0;
-  completion.sizeLg2 = 12;
-  completion.read = 0;
-  completion.write = 0;
-  completion.exec = 0;
-  completion.priv = 0;
-  completion.global = 0;
-  completion.untranslatedOnly = 0;
-  completion.noSnoop = 0;
-}
-
-function overlaps(pfn: number, frames: number): boolean {
-  const first = pfn - (pfn % frames);
-  return first <= INTERRUPT_RANGE.LAST_PFN && first + frames > INTERRUPT_RANGE.FIRST_PFN;
-}
-
-function touchesInterruptRange(
-  target: number,
-  input: number,
-  sizeLg2: number,
-  untagged: boolean,
-): boolean {
-  const frames = 2 ** (sizeLg2 - 12);
-  return overlaps(target, frames) || (untagged && overlaps(input, frames));
-}
-
-/** A kept legacy permission fault is told as the present request's kind. */
-function samePermission(reason: number, access: number): number {
-  const R = FAULT_REASON;
-  if (reason === R.LEGACY_WRITE || reason === R.LEGACY_READ)
-    return (access & (WRITE | ATOMIC)) !== 0 ? R.LEGACY_WRITE : R.LEGACY_READ;
-  return reason;
 }

@@ -1,0 +1,53 @@
+/**
+ * What the sanitizer reports.
+ */
+
+/** A structure as it was when a cache entry was made of it. */
+export interface SeenStructure {
+  readonly structure: string;
+  /** Byte address. */
+  readonly address: number;
+  readonly words: readonly number[];
+}
+
+/** The change that made a cache entry stale. */
+export interface StructureChange {
+  readonly structure: string;
+  readonly address: number;
+  readonly oldWords: readonly number[];
+  readonly newWords: readonly number[];
+}
+
+/** One missing invalidation. */
+export interface SanitizerFinding {
+  readonly kind: 'stale-translation' | 'stale-dirty' | 'stale-context' | 'stale-pasid';
+  /** `late`: the due command came after the stale entry had been found. */
+  verdict: 'missing' | 'partial' | 'late';
+  readonly found: 'use' | 'audit';
+  readonly rid: number;
+  /** PASID of the requests, -1 = none. */
+  readonly pasid: number;
+  /** First 4 KiB frame of the cached page; -1 for context and PASID entries. */
+  readonly iovaPfn: number;
+  readonly did: number;
+  /** What the cache says, and what a fresh walk says. */
+  readonly cached: string;
+  readonly fresh: string;
+  /** Undefined when no structure that led to the entry differs (the root pointer changed). */
+  readonly change: StructureChange | undefined;
+  /** The commands that were due. */
+  readonly due: readonly string[];
+  /** Commands of the same domain since the entry was made, newest last. */
+  readonly seen: readonly string[];
+  /** One sentence. */
+  readonly text: string;
+}
+
+/** What a command was, for the log. */
+export interface LoggedCommand {
+  readonly text: string;
+  /** Domain it is about, -1 = all. */
+  readonly did: number;
+  /** A side effect of SRTP or TE, not a command of software. */
+  readonly implicit?: boolean;
+}
