@@ -18,6 +18,7 @@ import type { TestCommand } from './command.ts';
 const STEP_BYTES = 2048n;
 const EFAULT = -14;
 const U64_END = 1n << 64n;
+const MAX_DIRTY_BITS = 2 ** 28;
 
 const mockDomainOf = (
   command: TestCommand,
@@ -106,6 +107,9 @@ export const setDirty = (command: TestCommand): void => {
     throw command.refuse('EINVAL', 'mock-dirty', 'dirty tracking is off', command.id);
   }
   const count = Number(length / pageSize);
+  if (count > MAX_DIRTY_BITS) {
+    throw command.refuse('ENOMEM', 'mock-dirty-bits', 'the bitmap is too large', count);
+  }
   const bits = readBitmap(command, pointer, count);
   let written = 0;
   for (let i = 0; i < count; i++) {
