@@ -579,6 +579,20 @@ describe('accounting (facts 3.4)', () => {
     ]);
   });
 
+  it('a limit reached half-way through moving charges moves none', () => {
+    const { memory, process, iopt } = setup(2 ** 24, 1000);
+    addDomain(iopt, new TestDomain(), 'HWPT 2');
+    const file = process.createFile({ size: 8 * PAGE });
+    const map = (pages: number, accountMode: 1 | 2) =>
+      iopt.mapFile({ process, file, start: 0, length: pages * PAGE, prot: 3, accountMode });
+    map(3, ACCOUNT.MM);
+    map(5, ACCOUNT.USER);
+    const child = createProcess({ memory }, { uid: 1001, rlimitMemlockBytes: 4 * PAGE });
+    expect(codeOf(() => changeProcess([iopt], child))).toBe('ENOMEM');
+    expect([child.pinnedPages, child.lockedPages, child.user.lockedPages]).toEqual([0, 0, 0]);
+    audit([iopt], [process]);
+  });
+
   it('user memory cannot change its process', () => {
     const { process, iopt } = withMemory();
     iopt.mapUser({ process, userVa: VA, length: PAGE, prot: 3 });
