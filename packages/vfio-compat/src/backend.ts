@@ -7,6 +7,7 @@
  */
 import type { IommufdContext, IommuGroup, UserPointer } from '@iommukit/core';
 import type { VfioCall } from './call.ts';
+import type { NestingCalls } from './nesting/nesting-calls.ts';
 import type { Type1Info } from './type1/info.ts';
 import type { DirtyPagesInput, DmaMapInput, DmaUnmapInput } from './type1/typed.ts';
 
@@ -40,6 +41,8 @@ export interface VfioIommu {
   readonly names: Readonly<Record<number, string>>;
   /** Present when it maps user memory. */
   readonly dma?: DmaCalls;
+  /** Present when a guest may own the first stage. */
+  readonly nesting?: NestingCalls;
   /** @throws {IommuError} when the group cannot join; nothing has changed then */
   attachGroup(call: VfioCall, group: AttachedGroup): void;
   detachGroup(group: AttachedGroup): void;

@@ -18,6 +18,7 @@ import {
 } from '@iommukit/core';
 import type { AttachedGroup, DmaCalls, VfioIommu, VfioIommuDriver } from './backend.ts';
 import { type RawResult, toRawResult, toU64, VfioCall } from './call.ts';
+import type { NestingCalls } from './nesting/nesting-calls.ts';
 import type { Type1Info } from './type1/info.ts';
 import { type1 } from './type1/type1-driver.ts';
 import type { DirtyPagesInput, DmaMapInput, DmaUnmapInput } from './type1/typed.ts';
@@ -147,6 +148,20 @@ export class VfioContainer {
   iommuDirtyPages(input: DirtyPagesInput, process: Process = this.process): void {
     const call = new VfioCall(process, 'VFIO_IOMMU_DIRTY_PAGES');
     this.#dma(call).dirtyPages(call, input);
+  }
+
+  /**
+   * Calls of the TYPE1_NESTING dialects, in typed form.
+   *
+   * @throws {IommuError} EINVAL before SET_IOMMU; ENOTTY when the backend has none
+   */
+  get nesting(): NestingCalls {
+    const call = new VfioCall(this.process, 'VFIO_IOMMU_NESTING_OP');
+    if (!this.#iommu) throw noIommu(call);
+    if (this.#iommu.nesting) return this.#iommu.nesting;
+    throw call.refuse('ENOTTY', 'backend', 'the backend of this container does not nest', {
+      accepted: 'drivers: [type1Nesting(...)], then VFIO_SET_IOMMU with TYPE1_NESTING 6',
+    });
   }
 
   /** Close the descriptor. Groups stay in the container, and their mappings with them. */

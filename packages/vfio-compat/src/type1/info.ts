@@ -91,18 +91,21 @@ const rangesBody = (ranges: Type1Info['iovaRanges']): Uint8Array => {
  *
  * @throws {IommuError} EFAULT; EINVAL for an `argsz` below 16
  */
-export const getInfo = (call: VfioCall, iommu: Type1Iommu, argument: UserPointer): number => {
+export const getInfo = (
+  call: VfioCall,
+  { flags, iovaPgsizes }: Type1Info,
+  capabilities: readonly Capability[],
+  argument: UserPointer,
+): number => {
   const spec = VFIO_STRUCTS.iommu_type1_info;
   const { argsz } = call.readStruct(spec, argument);
-  const info = type1Info(iommu);
-  const capabilities = type1Capabilities(info);
   const total = spec.size + chainBytes(capabilities);
   const fits = argsz >= total;
   if (fits) call.copyOut(argument, spec.size, encodeChain(capabilities, spec.size));
   const head = encode(spec, {
     argsz: fits ? argsz : total,
-    flags: info.flags,
-    iovaPgsizes: info.iovaPgsizes,
+    flags,
+    iovaPgsizes,
     capOffset: fits ? spec.size : 0,
   });
   call.copyOut(argument, 0, head.subarray(0, Math.min(argsz, spec.size)));

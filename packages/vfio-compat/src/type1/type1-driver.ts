@@ -18,9 +18,9 @@ import {
   startDirtyTracking,
   stopDirtyTracking,
 } from './dirty-pages.ts';
-import { getInfo } from './info.ts';
+import { getInfo, type1Capabilities, type1Info } from './info.ts';
 import { mapDma } from './map.ts';
-import { DMA_ENTRY_LIMIT, Type1Iommu } from './type1-iommu.ts';
+import { Type1Iommu } from './type1-iommu.ts';
 import { TypedType1 } from './typed.ts';
 import { checkUnmapFlags, unmapDma } from './unmap.ts';
 
@@ -31,7 +31,7 @@ export interface Type1Options {
 }
 
 /** The opened backend. */
-class Type1Backend implements VfioIommu {
+export class Type1Backend implements VfioIommu {
   readonly iommu: Type1Iommu;
   readonly names = NAMES;
   readonly dma: TypedType1;
@@ -99,8 +99,7 @@ export const type1 = (options: Type1Options = {}): VfioIommuDriver => ({
         accepted: 'TYPE1 1, TYPE1v2 3',
       });
     }
-    const limit = options.dmaEntryLimit ?? DMA_ENTRY_LIMIT;
-    return new Type1Backend(new Type1Iommu(context, isV2, limit));
+    return new Type1Backend(new Type1Iommu(context, isV2, options.dmaEntryLimit));
   },
 });
 
@@ -112,6 +111,11 @@ const NAMES: Readonly<Record<number, string>> = {
 };
 
 type RawFunction = (call: VfioCall, iommu: Type1Iommu, argument: UserPointer) => number;
+
+const rawInfo: RawFunction = (call, iommu, argument) => {
+  const info = type1Info(iommu);
+  return getInfo(call, info, type1Capabilities(info), argument);
+};
 
 const rawMap: RawFunction = (call, iommu, argument) => {
   mapDma(call, iommu, call.readStruct(VFIO_STRUCTS.iommu_type1_dma_map, argument));
@@ -154,7 +158,7 @@ const rawDirtyPages: RawFunction = (call, iommu, argument) => {
 
 /** ioctls by number. */
 const IOCTLS: Readonly<Record<number, RawFunction>> = {
-  [VFIO_IOCTL.IOMMU_GET_INFO]: getInfo,
+  [VFIO_IOCTL.IOMMU_GET_INFO]: rawInfo,
   [VFIO_IOCTL.IOMMU_MAP_DMA]: rawMap,
   [VFIO_IOCTL.IOMMU_UNMAP_DMA]: rawUnmap,
   [VFIO_IOCTL.IOMMU_DIRTY_PAGES]: rawDirtyPages,

@@ -12,7 +12,7 @@ import { DmaList, type DmaMapping, iovaOf, sizeOf } from './dma-list.ts';
 import { keepVmPin } from './locked-memory.ts';
 
 /** `dma_entry_limit` of the kernel module: mappings a container may have. */
-export const DMA_ENTRY_LIMIT = 65_535;
+const DMA_ENTRY_LIMIT = 65_535;
 
 const PAGE_BYTES = 4096n;
 const ALL_SIZES = (1n << 64n) - 1n;
@@ -29,9 +29,11 @@ export class Type1Iommu {
   /** Mappings whose user address was taken back. */
   vaddrInvalidCount = 0;
   dirtyTracking = false;
+  /** Object that devices are attached to; 0 = the IOAS, that is an automatic domain. */
+  attachTarget = 0;
   readonly #groups = new Set<AttachedGroup>();
 
-  constructor(context: IommufdContext, v2: boolean, dmaEntryLimit: number) {
+  constructor(context: IommufdContext, v2: boolean, dmaEntryLimit = DMA_ENTRY_LIMIT) {
     this.context = context;
     this.v2 = v2;
     this.dmaAvail = dmaEntryLimit;
@@ -76,7 +78,7 @@ export class Type1Iommu {
     const done: number[] = [];
     try {
       for (const devId of group.devIds) {
-        this.context.deviceAttach(devId, this.ioas.id);
+        this.context.deviceAttach(devId, this.attachTarget || this.ioas.id);
         done.push(devId);
       }
     } catch (error) {

@@ -5,7 +5,7 @@
  */
 
 /** How the bytes of a field are read, little endian. */
-export type FieldKind = 'u16' | 'u32' | 's32' | 'u64';
+export type FieldKind = 'u8' | 'u16' | 'u32' | 's32' | 'u64';
 
 /** One field: byte offset and kind. */
 export interface Field<Kind extends FieldKind = FieldKind> {
@@ -37,6 +37,7 @@ export type ValuesOf<F extends Fields> = {
 };
 
 /** Field builders; the offset is in bytes. */
+export const u8 = (at: number): Field<'u8'> => ({ at, kind: 'u8' });
 export const u16 = (at: number): Field<'u16'> => ({ at, kind: 'u16' });
 export const u32 = (at: number): Field<'u32'> => ({ at, kind: 'u32' });
 export const s32 = (at: number): Field<'s32'> => ({ at, kind: 's32' });
@@ -49,7 +50,7 @@ export const struct = <const F extends Fields>(
   min = size,
 ): VfioStruct<F> => ({ size, min, fields });
 
-const WIDTH_BYTES = { u16: 2, u32: 4, s32: 4, u64: 8 } as const;
+const WIDTH_BYTES = { u8: 1, u16: 2, u32: 4, s32: 4, u64: 8 } as const;
 
 /** Width of a field in bytes. */
 export const widthOf = ({ kind }: Field): number => WIDTH_BYTES[kind];
@@ -59,12 +60,14 @@ const camelCase = (name: string): string =>
 
 const readField = (view: DataView, { at, kind }: Field): number | bigint => {
   if (kind === 'u64') return view.getBigUint64(at, true);
+  if (kind === 'u8') return view.getUint8(at);
   if (kind === 'u16') return view.getUint16(at, true);
   return kind === 's32' ? view.getInt32(at, true) : view.getUint32(at, true);
 };
 
 const writeField = (view: DataView, { at, kind }: Field, value: number | bigint): void => {
   if (kind === 'u64') view.setBigUint64(at, BigInt(value), true);
+  else if (kind === 'u8') view.setUint8(at, Number(value));
   else if (kind === 'u16') view.setUint16(at, Number(value), true);
   else view.setUint32(at, Number(value), true);
 };

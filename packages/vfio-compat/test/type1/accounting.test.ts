@@ -35,6 +35,12 @@ describe('RLIMIT_MEMLOCK', () => {
     expect(refusalOf(() => container.iommuMapDma({ ...map, vaddr, size: 16 * PAGE }))).toBe(wanted);
   });
 
+  test('an IOVA that cannot be mapped answers before the limit', () => {
+    const { container } = openFixture(TYPE1v2_IOMMU, LIMIT);
+    const reserved = { ...map, iova: 0xfee0_0000, size: 16 * PAGE };
+    expect(refusalOf(() => container.iommuMapDma(reserved))).toBe('EINVAL iova-reserved');
+  });
+
   test('a limit that was lowered below what is locked', () => {
     const { container, process } = openFixture(TYPE1v2_IOMMU, LIMIT);
     container.iommuMapDma(map);
