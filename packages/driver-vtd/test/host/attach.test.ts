@@ -152,6 +152,17 @@ describe('what does not fit is refused and changes nothing', () => {
     expect(reach(at.device, page, 14)).toBe(frame);
   });
 
+  it('a replaced domain gives its DID back', () => {
+    const at = bench({ capabilities: { cap: { ND: 0 } } });
+    const frame = stampedPage(at.machine);
+    for (let round = 0; round < 40; round++) {
+      const domain = paging(at);
+      map(domain, page, frame);
+      attach(at, domain);
+      expect(reach(at.device, page)).toBe(frame);
+    }
+  });
+
   it('no memory for a PASID table: nothing is left behind, and it works later', () => {
     const at = bench({}, [SVA_DEVICE]);
     const domain = paging(at, HWPT.PASID);

@@ -76,6 +76,20 @@ describe('snapshot and restore', () => {
     expect(reach(a, 0x101)).toBe(f3);
   });
 
+  it('table memory that was used since is clean again', () => {
+    const at = lives();
+    const domain = paging(at);
+    const bytes = at.unit.snapshot();
+    for (let i = 0; i < 50; i++) map(domain, i * 2 ** 18, 0x77, 600);
+    at.unit.restore(bytes);
+    for (let i = 0; i < 50; i++) {
+      expect(map(domain, i * 2 ** 18 + 5, 0x99)).toBe(0);
+      expect([4, 5, 6, 511, 550].map((at) => domain.iovaToFrame(i * 2 ** 18 + at))).toEqual([
+        -1, 0x99, -1, -1, -1,
+      ]);
+    }
+  });
+
   it('VT-d 6.2.1: one DID per domain, before and after', () => {
     const at = lives();
     const { unit, a, b } = at;
