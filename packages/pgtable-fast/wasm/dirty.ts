@@ -1,6 +1,7 @@
 // Dirty and accessed state of leaves. Bits go to the scratch area, a leaf counts as a unit.
 import {
-  DYNAMIC_TOP, GRANULE_LG2, HAS_GROUPS, GROUP_MASK, DIRTY_MASK, DIRTY_XOR, DIRTY_FLIP, ACCESSED_TABLE,
+  DYNAMIC_TOP, GRANULE_LG2, HAS_GROUPS, GROUP_MASK, DIRTY_MASK, DIRTY_XOR, DIRTY_FLIP, DIRTY_POS, ACCESSED_TABLE,
+  dirtyBits,
   isLeaf, groupLg2, accessedLeaf, writable, dirtied,
 } from './format';
 import { ENTRIES, GRANULE, itemLg2, slot, slotsLg2, tableOffset, rootOf, levelsOf, inputRange, inputFrame, isOut, whole, setRootLevel } from './walk';
@@ -80,13 +81,14 @@ function mark(frame: u64, n: u64): void {
   return i64x2.eq(v128.and(DIRTY_XOR != 0 ? v128.xor(v, i64x2.splat(DIRTY_XOR)) : v, mask), mask);
 }
 
-/** All-ones lanes of four entries where dirty, narrowed to 32 bits each. */
+/** The dirty bits of four entries, each in the sign of 32 bits. */
 @inline function dirty4(p: u32): v128 {
-  if (DIRTY_XOR == 0 && DIRTY_MASK < 0x80000000) {
-    const low = i8x16.shuffle(v128.load(p), v128.load(p, 16), 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
-    return i32x4.shl(low, <i32>clz<u32>(<u32>DIRTY_MASK));
-  }
-  return i8x16.shuffle(dirtyLanes(p), dirtyLanes(p + 16), 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+  const a = dirtyBits(v128.load(p));
+  const b = dirtyBits(v128.load(p, 16));
+  const half = DIRTY_POS < 32
+    ? i8x16.shuffle(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27)
+    : i8x16.shuffle(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+  return i32x4.shl(half, 31 - (DIRTY_POS & 31));
 }
 
 @inline function dirty16(p: u32): u64 {
@@ -95,17 +97,16 @@ function mark(frame: u64, n: u64): void {
   return <u64>(<u32>i8x16.bitmask(i8x16.narrow_i16x8_s(a, b)));
 }
 
-/** Any entry of 64 at `p` that may be dirty: one bit formats only. */
-@inline function mayBeDirty64(p: u32): bool {
+@inline function dirtyOr(p: u32): v128 {
+  const a = v128.or(dirtyBits(v128.load(p)), dirtyBits(v128.load(p, 16)));
+  return v128.or(a, v128.or(dirtyBits(v128.load(p, 32)), dirtyBits(v128.load(p, 48))));
+}
+
+/** Whether any of the 64 entries at `p` is dirty. */
+@inline function anyDirty64(p: u32): bool {
   let any = i64x2.splat(0);
-  for (let i: u32 = 0; i < 512; i += 128) {
-    const a = v128.or(v128.load(p + i), v128.load(p + i, 16));
-    const b = v128.or(v128.load(p + i, 32), v128.load(p + i, 48));
-    const c = v128.or(v128.load(p + i, 64), v128.load(p + i, 80));
-    const d = v128.or(v128.load(p + i, 96), v128.load(p + i, 112));
-    any = v128.or(any, v128.or(v128.or(a, b), v128.or(c, d)));
-  }
-  return v128.any_true(v128.and(any, i64x2.splat(DIRTY_MASK)));
+  for (let i: u32 = 0; i < 512; i += 128) any = v128.or(any, v128.or(dirtyOr(p + i), dirtyOr(p + i + 64)));
+  return v128.any_true(v128.and(any, i64x2.splat((<u64>1) << DIRTY_POS)));
 }
 
 /** One bit per dirty entry of the 64 at `p`. */
@@ -188,7 +189,7 @@ function scanLeafTable(table: u32, va: u64, end: u64): void {
   const stop = slot(table, 0, end - GRANULE) + 8;
   if (ASC_FEATURE_SIMD) {
     while (p < stop && stop - p >= 512) {
-      if (DIRTY_XOR != 0 || DIRTY_MASK >= 0x80000000 || mayBeDirty64(p)) {
+      if (anyDirty64(p)) {
         const mask = dirtyMask64(p);
         if (mask != 0) {
           if (HAS_GROUPS && anyGroup64(p)) {

@@ -262,7 +262,8 @@ function mapInOneTable(block: u32, va: u64, end: u64): i32 {
   const word = top(block);
   const levels = levelsOf(word);
   if (levels < 2 || va >> itemLg2(1) != (end - 1) >> itemLg2(1)) return 1;
-  if (HAS_GROUPS && (delta & ((GRANULE << 1) - 1)) == 0 && sizes >> (GRANULE_LG2 + 1) != 0) return 1;
+  const groups = ((<u64>1) << itemLg2(1)) - (GRANULE << 1); // page sizes of several entries
+  if (HAS_GROUPS && (delta & ((GRANULE << 1) - 1)) == 0 && (sizes & groups) != 0) return 1;
   if (DYNAMIC_TOP && va >> itemLg2(levels) != 0) return 1;
   if (bestSize(va, end) >= itemLg2(1)) return 1;
   const parent = parentTableUnrolled(rootOf(word), levels, va);

@@ -1,6 +1,6 @@
 // Read-back of output frames as (frame, frames) runs; a hole is a run of frame -1.
 import { DYNAMIC_TOP, GRANULE_LG2, HAS_GROUPS, RUN_MASK, HIGH_OUTPUT_SPLIT, isLeaf, leafFrame } from './format';
-import { GRANULE, itemLg2, slot, slotsLg2, tableOffset, rootOf, levelsOf, inputRange, isOut, whole, optionsOf, setRootLevel } from './walk';
+import { GRANULE, itemLg2, slot, slotsLg2, tableOffset, rootOf, levelsOf, inputRange, isOut, whole, toHost, optionsOf, setRootLevel } from './walk';
 import { EINVAL, ERANGE } from './pool';
 import { SCRATCH } from './env';
 import { top } from './control-block';
@@ -20,7 +20,7 @@ function flush(): void {
     full = true;
     return;
   }
-  store<f64>(out, <f64>(<i64>runFrame));
+  store<f64>(out, toHost(runFrame));
   store<f64>(out, <f64>(<i64>runLength), 8);
   out += 16;
 }

@@ -2,7 +2,7 @@
 // that starts inside a leaf changes nothing. Tables the range covers completely leave the tree.
 import { HAS_GROUPS, DYNAMIC_TOP, GRANULE_LG2, isLeaf, groupLg2 } from './format';
 import {
-  ENTRIES, GRANULE, itemLg2, slot, slotsLg2, tableOffset, leafSlot, leafTableUnrolled, rootOf, levelsOf,
+  ENTRIES, GRANULE, itemLg2, slot, slotsLg2, tableOffset, leafSlot, leafTableUnrolled, parentTableUnrolled, toHost, rootOf, levelsOf,
   inputFrame, inputRange, isOut, whole, setRootLevel,
 } from './walk';
 import { top } from './control-block';
@@ -103,7 +103,10 @@ export function unmapRange(block: u32, iova: f64, frames: f64): f64 {
   control = block;
   startedInside = false;
   setRootLevel(levels - 1);
-  return <f64>(<i64>unmapTree(rootOf(word), levels - 1, va, end));
+  const parent = levels > 2 && va >> itemLg2(2) == (end - 1) >> itemLg2(2) ? parentTableUnrolled(rootOf(word), levels, va) : 0;
+  const covered = ((va | end) & (((<u64>1) << itemLg2(2)) - 1)) == 0; // then the parent itself must go
+  if (parent != 0 && !covered) return toHost(unmapTree(parent, 1, va, end));
+  return toHost(unmapTree(rootOf(word), levels - 1, va, end));
 }
 
 /** One granule whose leaf table exists; everything else goes the general way. */

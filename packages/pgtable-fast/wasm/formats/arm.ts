@@ -62,6 +62,10 @@ export const ACCESSED_TABLE: u64 = 0;
 @inline export function isLeaf(entry: u64, level: i32): bool {
   return level == 0 || (entry & 3) == 1;
 }
+/** For a present or absent entry above the last level. */
+@inline export function isTable(entry: u64, level: i32): bool {
+  return (<u32>entry & 3) == 3;
+}
 @inline export function tableLo(entry: u64): u32 {
   return <u32>entry & ~((1 << ARM_GRANULE) - 1);
 }
@@ -96,6 +100,10 @@ export const ACCESSED_TABLE: u64 = 0;
   if (!(entry & CONTIGUOUS)) return frame;
   return frame & ~(((<u64>1) << (GRANULE_LG2 + LEVEL_BITS * level + contiguousLg2(level))) - 1);
 }
+/** Every entry of a contiguous group has its own address. */
+@inline export function outputFrame(entry: u64, level: i32, va: u64, options: u32): u64 {
+  return decodeFrame(entry, options) | (va & (((<u64>1) << (GRANULE_LG2 + LEVEL_BITS * level)) - 1));
+}
 @inline export function groupLg2(entry: u64, level: i32): i32 {
   return entry & CONTIGUOUS ? contiguousLg2(level) : 0;
 }
@@ -118,4 +126,10 @@ export const ACCESSED_TABLE: u64 = 0;
   const joint = a | (b & AF);
   if (!(a & DBM)) return joint;
   return ARM_STAGE == 1 ? joint & (b | ~AP2) : joint | (b & S2AP1);
+}
+/** The dirty bit of two entries, at DIRTY_POS: DBM with the write bit as its stage reads it. */
+export const DIRTY_POS: i32 = 51;
+@inline export function dirtyBits(v: v128): v128 {
+  const write = i64x2.shl(v, 44); // bit 7 to bit 51
+  return ARM_STAGE == 1 ? v128.andnot(v, write) : v128.and(v, write);
 }

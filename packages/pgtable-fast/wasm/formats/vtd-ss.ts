@@ -33,6 +33,10 @@ export const ACCESSED_TABLE: u64 = A;
 @inline export function isLeaf(entry: u64, level: i32): bool {
   return level == 0 || (entry & PS) != 0;
 }
+/** For a present or absent entry above the last level. */
+@inline export function isTable(entry: u64, level: i32): bool {
+  return (<u32>entry & 0x83) == 3; // the engine sets R and W in every table entry
+}
 @inline export function tableLo(entry: u64): u32 {
   return <u32>entry & 0xfffff000;
 }
@@ -51,6 +55,9 @@ export const ACCESSED_TABLE: u64 = A;
 @inline export function leafFrame(entry: u64, level: i32, options: u32): u64 {
   return (entry & ADDR) >> 12;
 }
+@inline export function outputFrame(entry: u64, level: i32, va: u64, options: u32): u64 {
+  return ((entry & ADDR) >> 12) | (va & (((<u64>1) << (9 * level)) - 1));
+}
 @inline export function groupLg2(entry: u64, level: i32): i32 { return 0; }
 @inline export function groupStep(level: i32): u64 { return 0; }
 @inline export function accessedLeaf(entry: u64): u64 { return entry | A; }
@@ -59,3 +66,6 @@ export const ACCESSED_TABLE: u64 = A;
 /** State that may differ between leaves that merge, and the state of the merged leaf. */
 @inline export function statusMask(attr: u64): u64 { return A | D; }
 @inline export function joinStatus(a: u64, b: u64): u64 { return a | (b & (A | D)); }
+/** The dirty bit of two entries, at DIRTY_POS. */
+export const DIRTY_POS: i32 = 9;
+@inline export function dirtyBits(v: v128): v128 { return v; }
