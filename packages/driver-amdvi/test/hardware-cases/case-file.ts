@@ -34,6 +34,8 @@ export interface ProbeResult {
   readonly ok: boolean;
   readonly pa?: string;
   readonly faults: readonly CaseFault[];
+  /** Records that register writes since the previous probe caused. */
+  readonly before: readonly CaseFault[];
 }
 
 /** A case. */

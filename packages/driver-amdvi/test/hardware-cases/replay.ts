@@ -133,11 +133,13 @@ const probe = (
   const access = step.write === true ? ACCESS.WRITE : ACCESS.READ;
   const offset = Number(iova % PAGE);
   const rid = parseRid(step.bdf ?? '');
+  // Records that register writes since the previous probe caused.
+  const before = unit.takeFaults();
   const frame = unit.translatePage(rid, step.pasid ?? -1, Number(iova / PAGE), access, offset);
   const faults = unit.takeFaults();
   const id = step.id === undefined ? {} : { id: step.id };
-  if (frame < 0) return { ...id, ok: false, faults };
+  if (frame < 0) return { ...id, ok: false, faults, before };
   const pa = frame * 4096 + offset;
   const answers = ram.memory.regionAt(pa) !== undefined;
-  return { ...id, ok: answers, faults, ...(answers ? { pa: hexOf(BigInt(pa)) } : {}) };
+  return { ...id, ok: answers, faults, before, ...(answers ? { pa: hexOf(BigInt(pa)) } : {}) };
 };
