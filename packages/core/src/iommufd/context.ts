@@ -89,6 +89,7 @@ export class IommufdContext extends TypedCalls {
   ioctl(request: number, argument: number | bigint, process: Process = this.process): number {
     const { result, refusal } = rawIoctl(this, this.#table, process, request >>> 0, argument);
     this.lastRefusal = refusal;
+    filesOf(process).lastRefusal = refusal;
     return result;
   }
 

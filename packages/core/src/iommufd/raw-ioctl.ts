@@ -5,6 +5,7 @@
  * @linux drivers/iommu/iommufd/main.c iommufd_fops_ioctl
  * @module
  */
+import { hex } from '@iommukit/bits';
 import { type IommuError, isIommuError } from '../errors.ts';
 import type { Process } from '../memory/index.ts';
 import { decodeStruct, encodeStruct } from '../uapi/codec.ts';
@@ -16,10 +17,8 @@ import type { IommufdContext } from './context.ts';
 import { HANDLERS, type Handler } from './handlers.ts';
 import { vfioIoctl } from './vfio-compat.ts';
 
-const EFAULT = -14;
-const EINVAL = -22;
-const ENOTTY = -25;
 const FIRST_NUMBER = 0x80;
+const EFAULT = -14;
 
 /** An ioctl that is no public one, for a test driver for instance. */
 export interface IoctlExtension {
@@ -98,16 +97,44 @@ export const rawIoctl = (
 ): RawResult => {
   if (!table.covers(request & 0xff)) return vfioIoctl(context, process, request, argument);
   const sizeBytes = new Uint8Array(4);
-  if (!copyFromUser(process, argument, 0, sizeBytes)) return { result: EFAULT };
-  const userSize = new DataView(sizeBytes.buffer).getUint32(0, true);
   const entry = table.find(request);
-  if (!entry) return { result: ENOTTY };
+  const call = new Call(context, process, entry?.name ?? `ioctl ${hex(request)}`);
+  if (!copyFromUser(process, argument, 0, sizeBytes)) return refused(cannotAccess(call, argument));
+  const userSize = new DataView(sizeBytes.buffer).getUint32(0, true);
+  if (!entry) return refused(unknownRequest(call, request));
   const { spec } = entry;
-  if (userSize < spec.min) return { result: EINVAL };
+  if (userSize < spec.min) return refused(tooShort(call, userSize, spec));
   const bytes = copyStructFromUser(process, argument, 0, userSize, spec.size);
-  if (typeof bytes === 'number') return { result: bytes };
-  return serve(new Call(context, process, entry.name), entry, bytes, argument, userSize);
+  if (bytes === EFAULT) return refused(cannotAccess(call, argument));
+  if (typeof bytes === 'number') return refused(tooLong(call, userSize, spec));
+  return serve(call, entry, bytes, argument, userSize);
 };
+
+const refused = (refusal: IommuError): RawResult => ({ result: -refusal.errno, refusal });
+
+const cannotAccess = (call: Call, argument: number | bigint): IommuError =>
+  call.refuse('EFAULT', 'user-memory', `the struct at ${hex(argument)} cannot be accessed`, {
+    value: argument,
+    accepted: 'the address of readable and writable memory',
+  });
+
+const unknownRequest = (call: Call, request: number): IommuError =>
+  call.refuse('ENOTTY', 'request-code', `no ioctl has the request code ${hex(request)}`, {
+    value: request,
+    accepted: '0x3b80 to 0x3b95, without size and direction bits',
+  });
+
+const tooShort = (call: Call, size: number, { min, size: full }: StructSpec): IommuError =>
+  call.refuse('EINVAL', 'struct-size', `size ${size} ends before the last mandatory field`, {
+    value: size,
+    accepted: min === full ? String(full) : `${min} to ${full}`,
+  });
+
+const tooLong = (call: Call, size: number, { size: full }: StructSpec): IommuError =>
+  call.refuse('E2BIG', 'struct-tail', `bytes behind the first ${full} are not zero`, {
+    value: size,
+    accepted: `size ${full}, or zeros behind the known fields`,
+  });
 
 const serve = (
   call: Call,
@@ -127,8 +154,8 @@ const serve = (
     const answer = bytes.subarray(0, Math.min(userSize, entry.spec.size));
     if (call.answers && !copyToUser(call.process, argument, 0, answer)) {
       if (!refusal) call.undo?.();
-      return { result: EFAULT };
+      return refused(cannotAccess(call, argument));
     }
   }
-  return refusal ? { result: -refusal.errno, refusal } : { result: 0 };
+  return refusal ? refused(refusal) : { result: 0 };
 };

@@ -4,7 +4,8 @@
  * @linux drivers/iommu/iommufd/vfio_compat.c
  * @module
  */
-import { type IommuError, isIommuError } from '../errors.ts';
+import { hex } from '@iommukit/bits';
+import { type IommuError, isIommuError, refuse } from '../errors.ts';
 import { cutAreas, IOPT_PROT } from '../iopt/index.ts';
 import { ACCOUNT, type Process } from '../memory/index.ts';
 import { VFIO_EXTENSION, VFIO_IOCTL } from '../uapi/constants.ts';
@@ -14,7 +15,6 @@ import type { IommufdContext } from './context.ts';
 import { Ioas } from './ioas.ts';
 import { vfioGetInfo } from './vfio-info.ts';
 
-const ENOTTY = -25;
 const API_VERSION = 0;
 const MAP_BYTES = 32;
 const UNMAP_BYTES = 24;
@@ -49,7 +49,13 @@ export const vfioIoctl = (
   argument: number | bigint,
 ): VfioResult => {
   const known = FUNCTIONS[request];
-  if (!known) return { result: ENOTTY };
+  if (!known) {
+    const refusal = refuse('ENOTTY', `ioctl ${hex(request)}`, 'request-code', 'no such ioctl', {
+      value: request,
+      accepted: '0x3b80 to 0x3b95, and the container calls of VFIO type1',
+    });
+    return { result: -refusal.errno, refusal };
+  }
   const [name, serve] = known;
   try {
     return { result: serve(new Call(context, process, name), argument) };

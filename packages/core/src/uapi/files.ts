@@ -3,6 +3,7 @@
  * event queues, files in memory, device files.
  * @module
  */
+import type { IommuError } from '../errors.ts';
 import type { IommufdContext } from '../iommufd/context.ts';
 import type { MemoryFile, PinnableFile, Process } from '../memory/index.ts';
 import type { UserPointer } from './struct-table.ts';
@@ -74,6 +75,8 @@ const FIRST_FD = 3;
 
 /** Descriptors of one process; the lowest free number is given out. */
 export class FileTable {
+  /** Why the last refused call on one of these descriptors was refused, where that is known. */
+  lastRefusal: IommuError | undefined;
   readonly #files = new Map<number, OpenFile>();
 
   /** The number the next descriptor will have. */

@@ -6,6 +6,7 @@
 import type { Errno } from '../errno.ts';
 import { isIommuError, type Refusal, refuse } from '../errors.ts';
 import type { Process } from '../memory/index.ts';
+import { filesOf } from '../uapi/files.ts';
 
 /** Refusals of one call, and the way from a throw to a negative errno. */
 export class VfioCall {
@@ -23,6 +24,7 @@ export class VfioCall {
       return serve(this);
     } catch (error) {
       if (!isIommuError(error)) throw error;
+      filesOf(this.process).lastRefusal = error;
       return -error.errno;
     }
   }
