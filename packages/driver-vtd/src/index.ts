@@ -2,6 +2,7 @@
  * Intel VT-d: hardware model, host half, and the driver that joins them.
  * @module
  */
+export * from './acpi/index.ts';
 export * from './hardware/index.ts';
 export type { ReservedMemory } from './host/reserved-regions.ts';
 export * from './spec/index.ts';
