@@ -1,5 +1,13 @@
 /** Groups, containers and devices: order, ownership, lifetimes (container.c, group.c). */
-import { filesOf, IommufdContext, OpenFile, openVfioCdev, VFIO_EXTENSION } from '@iommukit/core';
+import {
+  type Endpoint,
+  filesOf,
+  IommufdContext,
+  OpenFile,
+  openVfioCdev,
+  VFIO_EXTENSION,
+} from '@iommukit/core';
+import { LEGACY_PROFILE, vtd } from '@iommukit/driver-vtd';
 import { describe, expect, test } from 'vitest';
 import {
   openVfioContainer,
@@ -131,6 +139,51 @@ describe('VFIO_GROUP_SET_CONTAINER', () => {
     expect(refusalOf(() => group.setContainer(container))).toBe('EBUSY vaddr-invalid');
     container.iommuMapDma({ ...map, flags: 4 });
     expect(refusalOf(() => group.setContainer(container))).toBe('ok');
+  });
+});
+
+describe('groups behind two units', () => {
+  const openTwo = () => {
+    const fixture = openFixture();
+    const { machine, process, container } = fixture;
+    const far = machine.addEndpoint({ rid: '80:01.0', name: '0000:80:01.0' });
+    machine.addUnit(vtd({ scalable: false, capabilities: LEGACY_PROFILE }), [far]);
+    container.iommuMapDma({ flags: 3, vaddr: MEMORY, iova: 0, size: 2 * PAGE });
+    const group = openVfioGroup(process, machine, far.group);
+    group.setContainer(container);
+    return { ...fixture, far, farGroup: group };
+  };
+  const reads = (device: Endpoint, iova: number) => device.dmaRead(iova, new Uint8Array(1));
+
+  test('each has a domain of its own with every mapping; pages are locked once', () => {
+    const { container, nic, far, process } = openTwo();
+    container.iommuMapDma({ flags: 3, vaddr: MEMORY, iova: 4 * PAGE, size: PAGE });
+    expect([0, PAGE, 4 * PAGE].map((iova) => [reads(nic, iova), reads(far, iova)])).toEqual([
+      [1, 1],
+      [1, 1],
+      [1, 1],
+    ]);
+    expect(process.lockedPages).toBe(3);
+    expect(container.iommuUnmapDma({ iova: 0, size: 2 * PAGE }).size).toBe(BigInt(2 * PAGE));
+    expect([reads(nic, 0), reads(far, 0), reads(far, 4 * PAGE)]).toEqual([0, 0, 1]);
+    expect(process.lockedPages).toBe(1);
+  });
+
+  test('GET_INFO says what both can do', () => {
+    const { container, farGroup } = openTwo();
+    const last = () => container.iommuGetInfo().iovaRanges.at(-1)?.end;
+    expect(last()).toBe(2n ** 48n - 1n);
+    farGroup.unsetContainer();
+    expect(last()).toBe(2n ** 57n - 1n);
+  });
+
+  test('the first group may leave; the mappings stay for the other', () => {
+    const { group, nic, far, process, farGroup } = openTwo();
+    group.unsetContainer();
+    expect([reads(nic, 0), reads(far, 0)]).toEqual([0, 1]);
+    expect(process.lockedPages).toBe(2);
+    farGroup.unsetContainer();
+    expect([reads(far, 0), process.lockedPages, process.pinnedPages]).toEqual([0, 0, 0]);
   });
 });
 

@@ -1,25 +1,31 @@
 import { readFileSync } from 'node:fs';
-import { afterEach, expect, test, vi } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 
-const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
-const example = readFileSync(new URL('readme-example.ts', import.meta.url), 'utf8');
+const read = (path: string) => readFileSync(new URL(path, import.meta.url), 'utf8');
+const readme = read('../README.md');
 
-function block(language: string): string {
-  const found = new RegExp(`\`\`\`${language}\n([\\s\\S]*?)\`\`\``).exec(readme);
-  return found?.[1] ?? '';
-}
+/** The README's code blocks of a language, in order. */
+const blocks = (language: string): string[] =>
+  [...readme.matchAll(new RegExp(`\`\`\`${language}\n([\\s\\S]*?)\`\`\``, 'g'))].map(
+    ([, text = '']) => text,
+  );
 
 afterEach(() => vi.restoreAllMocks());
 
-test('the example in the README is the file that runs', () => {
-  expect(block('ts')).toBe(example);
-});
-
-test('the output in the README is what the example prints', async () => {
-  const printed: string[] = [];
-  vi.spyOn(console, 'log').mockImplementation((...parts) => {
-    printed.push(parts.join(' '));
+describe.each([
+  [0, './readme-example.ts'],
+  [1, './readme-nesting.ts'],
+])('example %i of the README', (index, path) => {
+  test('is the file that runs', () => {
+    expect(blocks('ts')[index]).toBe(read(path));
   });
-  await import('./readme-example.ts');
-  expect(block('text')).toBe(`${printed.join('\n')}\n`);
+
+  test('prints what the README shows', async () => {
+    const printed: string[] = [];
+    vi.spyOn(console, 'log').mockImplementation((...parts) => {
+      printed.push(parts.join(' '));
+    });
+    await import(path);
+    expect(blocks('text')[index]).toBe(`${printed.join('\n')}\n`);
+  });
 });
