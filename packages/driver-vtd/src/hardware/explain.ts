@@ -12,7 +12,8 @@ import {
 import { ACCESS, type AtsCompletion, createAtsCompletion, type PageRequest } from '@iommukit/core';
 import { FAULT_CONDITIONS, FAULT_REASON } from '../spec/fault-reasons.ts';
 import type { FaultDetails } from './fault-recording.ts';
-import { RequestEngine, type RequestParts } from './requests.ts';
+import type { RequestParts } from './request-parts.ts';
+import { RequestEngine } from './requests.ts';
 import type { TraceSink } from './trace.ts';
 import type { Translator } from './translate.ts';
 
@@ -140,7 +141,7 @@ export class Explainer {
     const sink = new StepCollector();
     this.#fault = undefined;
     this.#silenced = false;
-    this.#engine.enabled = enabled;
+    this.#engine.state.enabled = enabled;
     this.#engine.refresh();
     const { cached = true } = request;
     this.#engine.consultIotlb = cached;

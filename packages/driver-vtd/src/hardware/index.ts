@@ -26,7 +26,7 @@ export type {
   VtdSnapshot,
   VtdStats,
 } from './options.ts';
-export { BLOCKED_SILENTLY } from './requests.ts';
+export { BLOCKED_SILENTLY } from './request-parts.ts';
 export type { Sanitizer } from './sanitizer.ts';
 export type { SanitizerFinding, StructureChange } from './sanitizer-findings.ts';
 export { type PasidAllocator, VIRTUAL_COMMAND, VIRTUAL_COMMAND_STATUS } from './virtual-command.ts';

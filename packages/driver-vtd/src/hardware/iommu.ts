@@ -165,7 +165,7 @@ export class VtdHardware implements TranslationAgent {
    */
   explain(request: ExplainRequest): Explanation {
     this.#explained.follow(this.#translator);
-    return this.#explainer.explain(request, this.#engine.enabled);
+    return this.#explainer.explain(request, this.#engine.state.enabled);
   }
 
   /**
@@ -334,10 +334,10 @@ export class VtdHardware implements TranslationAgent {
 
   #enableTranslation(on: boolean): void {
     const { registers } = this;
-    const was = this.#engine.enabled;
+    const was = this.#engine.state.enabled;
     if (was === on) return;
     registers.change(GSTS.offset, on ? TES.mask : 0, TES.mask);
-    this.#engine.enabled = on;
+    this.#engine.state.enabled = on;
     if (!on && this.features.scalable) this.#invalidateAll('translation disabled');
     this.#engine.refresh();
   }
@@ -358,7 +358,7 @@ export class VtdHardware implements TranslationAgent {
     this.#translator.ssirwe = false;
     this.#faults.nextIndex = 0;
     this.#queue.reset();
-    this.#engine.enabled = false;
+    this.#engine.state.enabled = false;
     this.#protectedMemory.update(this.registers, this.features);
     this.#engine.refresh();
   }
@@ -370,13 +370,16 @@ export class VtdHardware implements TranslationAgent {
 
   /** Counters since the unit was made. */
   stats(): VtdStats {
-    const { hits, misses, bypassed, ...requests } = this.#engine.counters;
+    const { hits, misses, bypassed, translationRequests, translatedRequests, pageRequests } =
+      this.#engine.state;
     return {
       translations: hits + misses,
       iotlbHits: hits,
       iotlbMisses: misses,
       bypassed,
-      ...requests,
+      translationRequests,
+      translatedRequests,
+      pageRequests,
       pageRequestsOverflowed: this.#pageRequests.overflowed,
       faults: this.#faults.recorded,
       faultsDropped: this.#faults.dropped,
@@ -420,7 +423,7 @@ export class VtdHardware implements TranslationAgent {
     this.#faults.nextIndex = state.nextFaultIndex;
     this.#queue.timedOutSid = state.timedOutSid;
     if (this.#pasids instanceof PasidPool) this.#pasids.restore(state.pasids);
-    this.#engine.enabled = (this.registers.get(GSTS.offset) & TES.mask) !== 0;
+    this.#engine.state.enabled = (this.registers.get(GSTS.offset) & TES.mask) !== 0;
     this.#protectedMemory.update(this.registers, this.features);
     this.#engine.refresh();
   }

@@ -6,7 +6,7 @@ import { FAULT_REASON } from '../spec/fault-reasons.ts';
 import { REQUEST_TYPE } from './fault-recording.ts';
 import { TLB } from './iotlb.ts';
 import { RIGHT } from './second-stage-walker.ts';
-import { INTERRUPT_RANGE } from './translate.ts';
+import { ADDRESS_TYPE, INTERRUPT_RANGE, type TranslationRequest } from './translate.ts';
 
 const EXEC_NEED = 1 << 30;
 const { READ, WRITE, EXEC, ATOMIC, ZERO_LENGTH } = ACCESS;
@@ -76,3 +76,16 @@ export function samePermission(reason: number, access: number): number {
     return (access & (WRITE | ATOMIC)) !== 0 ? R.LEGACY_WRITE : R.LEGACY_READ;
   return reason;
 }
+
+/** An empty request, to be filled and reused. */
+export const createTranslationRequest = (): TranslationRequest => ({
+  rid: 0,
+  pasid: -1,
+  pfn: 0,
+  want: 0,
+  write: false,
+  blameWrite: false,
+  priv: false,
+  exec: false,
+  addressType: ADDRESS_TYPE.UNTRANSLATED,
+});
