@@ -45,6 +45,8 @@ export function deviceTlbSizeLg2(s: boolean, lo: number, hi: number): number {
   return WHOLE_SPACE_LG2;
 }
 
+const IOTLB = IOTLB_INV_DSC.fields;
+
 /** A descriptor for the sanitizer's log: what it says, and whose domain it is about (-1 = all). */
 function describeDescriptor(words: Int32Array, type: number, ttm: number): LoggedCommand {
   const name =
@@ -58,10 +60,12 @@ function describeDescriptor(words: Int32Array, type: number, ttm: number): Logge
     (type !== T.PC_INV && granularity === GRANULARITY.GLOBAL) ||
     (type === T.CC_INV && ttm !== TTM.LEGACY);
   const text = `${name} ${[...words.subarray(0, 4)].map((word) => hex(word >>> 0)).join(' ')}`;
-  return { text, did: everyDomain ? -1 : did };
+  const paged = type === T.IOTLB_INV || type === T.P_IOTLB_INV;
+  const hint =
+    paged && granularity === GRANULARITY.SELECTIVE && ((words[2] as number) & IOTLB.IH.mask) !== 0;
+  return { text, did: everyDomain ? -1 : did, hint };
 }
 
-const IOTLB = IOTLB_INV_DSC.fields;
 const CC = CC_INV_DSC.fields;
 
 /** Executes invalidations on the caches and sends device-TLB invalidations down the bus. */
@@ -104,7 +108,7 @@ export class InvalidationCommands {
   watched(command: LoggedCommand, run: () => boolean): boolean {
     const { watcher } = this;
     if (watcher === undefined) return run();
-    watcher.commandStarts();
+    watcher.commandStarts(command);
     const done = run();
     watcher.commandDone(command);
     return done;

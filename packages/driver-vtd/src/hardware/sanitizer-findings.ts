@@ -20,10 +20,16 @@ export interface StructureChange {
 
 /** One missing invalidation. */
 export interface SanitizerFinding {
-  readonly kind: 'stale-translation' | 'stale-dirty' | 'stale-context' | 'stale-pasid';
+  readonly kind:
+    | 'stale-translation'
+    | 'stale-dirty'
+    | 'stale-context'
+    | 'stale-pasid'
+    /** IH=1 (no table entry changed) on a range where one did: walk caches may keep it. */
+    | 'wrong-hint';
   /** `late`: the due command came after the stale entry had been found. */
   verdict: 'missing' | 'partial' | 'late';
-  readonly found: 'use' | 'audit';
+  readonly found: 'use' | 'audit' | 'command';
   readonly rid: number;
   /** PASID of the requests, -1 = none. */
   readonly pasid: number;
@@ -48,6 +54,8 @@ export interface LoggedCommand {
   readonly text: string;
   /** Domain it is about, -1 = all. */
   readonly did: number;
+  /** IH=1. */
+  readonly hint?: boolean;
   /** A side effect of SRTP or TE, not a command of software. */
   readonly implicit?: boolean;
 }

@@ -375,8 +375,37 @@ export class Sanitizer implements TraceSink {
   }
 
   /** A command is about to run. */
-  commandStarts(): void {
+  commandStarts(command: LoggedCommand): void {
     this.#staleBefore = this.#countStale();
+    if (command.hint) this.#checkHint(command);
+  }
+
+  /** IH=1 promises that only leaf entries changed. */
+  #checkHint({ did, text }: LoggedCommand): void {
+    for (const entry of this.#caches.iotlb.entries()) {
+      if (entry.did !== did || this.#staleness(entry) === undefined) continue;
+      const page = entry.iovaPfn / 2 ** (entry.pageLg2 - 12);
+      const provenance = this.#pages.get(pageKey(entry.source, entry.pageLg2, page));
+      const change = this.#changeOf(provenance);
+      if (change === undefined || !TABLE_LAYOUTS.has(change.structure)) continue;
+      const { rid, pasid } = unpackSource(entry.source);
+      const due = `${text} with IH=0`;
+      this.findings.push({
+        kind: 'wrong-hint',
+        verdict: 'partial',
+        found: 'command',
+        rid,
+        pasid,
+        iovaPfn: entry.iovaPfn,
+        did,
+        cached: hex(entry.pfn * 4096),
+        fresh: 'a table entry that changed',
+        change,
+        due: [due],
+        seen: [text],
+        text: `wrong-hint for requester ${hex(rid)}: ${change.structure} at ${hex(change.address)} changed; partial: ${due}`,
+      });
+    }
   }
 
   /** It ran. */
@@ -426,6 +455,9 @@ export class Sanitizer implements TraceSink {
 
 /** Dirty bits: first stage bit 6, second stage bit 9. */
 const DIRTY_BITS = 0x240;
+
+/** Entries that point to a table. */
+const TABLE_LAYOUTS = new Set(['SS_PML_ENTRY', 'SS_TABLE_ENTRY', 'FS_PML_ENTRY', 'FS_TABLE_ENTRY']);
 
 /** Bits of the low dword that hardware sets by itself. */
 const ACCESSED_BITS: Readonly<Record<string, number>> = {

@@ -171,6 +171,21 @@ describe('sanitizer', () => {
     expect(audit(bench)).toMatchObject([{ kind: 'stale-translation' }]);
   });
 
+  it('IH=1 is wrong when a table entry changed, right when only a leaf did', () => {
+    const wrong = secondStageUnit()
+      .poke({ 73728: 0n })
+      .submit([0x7_0032n, IOVA | 0x40n]);
+    expect(findings(wrong)).toMatchObject([
+      { kind: 'wrong-hint', change: { structure: 'SS_TABLE_ENTRY', address: 0x1_2000 } },
+    ]);
+    const right = secondStageUnit()
+      .poke({ 77864: 0n })
+      .submit([0x7_0032n, IOVA | 0x40n]);
+    expect(findings(right)).toEqual([]);
+    const strict = secondStageUnit().poke({ 73728: 0n }).submit([0x7_0032n, IOVA]);
+    expect(findings(strict)).toEqual([]);
+  });
+
   it('is absent when off', () => {
     expect(new BenchUnit().unit.sanitizer).toBeUndefined();
   });
