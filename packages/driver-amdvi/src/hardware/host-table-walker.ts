@@ -40,6 +40,9 @@ const LAST_INDEX = 511;
 /** 4 KiB frames that one entry of a level spans, by level (1 to 6). */
 const FRAMES = Array.from({ length: MAX_LEVELS + 2 }, (_, level) => 2 ** (9 * (level - 1)));
 
+/** 4 KiB frames of a page, by lg2 of its bytes. */
+const PAGE_FRAMES = Float64Array.from({ length: 64 }, (_, lg2) => 2 ** (lg2 - 12));
+
 /** One walker per unit; the result of the last walk stands in its fields. */
 export class HostTableWalker {
   /** 4 KiB frame of the result. */
@@ -114,7 +117,7 @@ export class HostTableWalker {
   ): number {
     const sizeLg2 = next === NEXT_LEVEL.SIZED_LEAF ? codedSizeLg2(lo, hi) : 3 + 9 * level;
     if (!fitsLevel(sizeLg2, level, next)) return WALK.BAD_LEVEL;
-    const frames = 2 ** (sizeLg2 - 12);
+    const frames = PAGE_FRAMES[sizeLg2] as number;
     const target = joinAddress(lo & ADDR_LO, hi & ADDR_HI) / 4096;
     this.pfn = target - (target % frames) + (iovaPfn % frames);
     this.rights = rights;

@@ -219,9 +219,16 @@ export class Translator {
   }
 }
 
+/**
+ * First 4 KiB frame beyond a host table, by Mode; there is none for Mode 0, 6 and 7. By lookup: a
+ * power costs more than the whole rest of a cache hit.
+ */
+const END_OF_TABLE = Float64Array.from({ length: 8 }, (_, mode) =>
+  mode >= 1 && mode < 6 ? 2 ** (9 * mode) : Number.POSITIVE_INFINITY,
+);
+
 /** Whether an address has more bits than a host table of `mode` levels translates. */
-const isTooWide = (pfn: number, mode: number): boolean =>
-  mode >= 1 && mode < 6 && pfn >= 2 ** (9 * mode);
+const isTooWide = (pfn: number, mode: number): boolean => pfn >= (END_OF_TABLE[mode] as number);
 
 /** Flags of the page fault, by walk result. RW counts only beside PR. */
 const WALK_FLAGS: readonly number[] = [0, 0, FLAG.PR | FLAG.RZ, FLAG.PR | FLAG.PE, FLAG.PR];

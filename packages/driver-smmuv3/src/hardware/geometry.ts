@@ -7,9 +7,13 @@
 const FRAME_LG2 = 12;
 const LAST_LEVEL = 3;
 const MAX_LG2 = 64;
+const TWO_32 = 0x1_0000_0000;
 
 /** 2^n for n from 0 to 64, by lookup. */
 const POWER = Float64Array.from({ length: MAX_LG2 + 1 }, (_, n) => 2 ** n);
+
+/** 4 KiB frames of a page, by lg2 of its bytes. @hot */
+export const pageFrames = (sizeLg2: number): number => POWER[sizeLg2 - FRAME_LG2] as number;
 
 /** lg2 of the bytes that one entry of a level covers. */
 export const entryLg2 = (granuleLg2: number, level: number): number =>
@@ -92,6 +96,6 @@ export const descriptorAddress = (
 ): number => {
   let high = hi & 0xffff;
   if (wide && granuleLg2 === 16) high |= ((lo >>> 12) & 0xf) << 16;
-  if (sizeLg2 >= 32) return (high & -(2 ** (sizeLg2 - 32))) * 2 ** 32;
-  return high * 2 ** 32 + ((lo & -(2 ** sizeLg2)) >>> 0);
+  if (sizeLg2 >= 32) return (high & (-1 << (sizeLg2 - 32))) * TWO_32;
+  return high * TWO_32 + ((lo & (-1 << sizeLg2)) >>> 0);
 };

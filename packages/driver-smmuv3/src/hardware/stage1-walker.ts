@@ -8,7 +8,7 @@ import { EVENT, EVENT_CLASS } from '../spec/events.ts';
 import { DESCRIPTOR_TYPE, S1_LEAF, TABLE_DESCRIPTOR } from '../spec/translation-descriptor.ts';
 import type { Stage1Config, Stage1Half, Stage2Config } from './configuration.ts';
 import { type Fault, setFault } from './faults.ts';
-import { descriptorAddress, entryLg2, isBlockLevel, tableIndex } from './geometry.ts';
+import { descriptorAddress, entryLg2, isBlockLevel, pageFrames, tableIndex } from './geometry.ts';
 import type { HardwareMemory } from './memory.ts';
 import { RIGHT, type Stage2Walker } from './stage2-walker.ts';
 
@@ -127,7 +127,7 @@ export class Stage1Walker {
     if ((lo & AF) === 0 && !config.affd) return this.#fails(EVENT.F_ACCESS, config);
     const rights = leafRights(config, lo, hi, inherited);
     if ((need & ~rights) !== 0) return this.#fails(EVENT.F_PERMISSION, config);
-    this.pfn = output / FRAME_BYTES + (input % 2 ** (sizeLg2 - 12));
+    this.pfn = output / FRAME_BYTES + (input % pageFrames(sizeLg2));
     this.rights = rights;
     this.sizeLg2 = sizeLg2;
     this.global = (lo & NG) === 0;

@@ -7,7 +7,7 @@ import { EVENT, EVENT_CLASS } from '../spec/events.ts';
 import { DESCRIPTOR_TYPE, S2_LEAF } from '../spec/translation-descriptor.ts';
 import type { Stage2Config } from './configuration.ts';
 import { type Fault, setFault } from './faults.ts';
-import { descriptorAddress, entryLg2, isBlockLevel, tableIndex } from './geometry.ts';
+import { descriptorAddress, entryLg2, isBlockLevel, pageFrames, tableIndex } from './geometry.ts';
 import type { HardwareMemory } from './memory.ts';
 
 /** Rights at stage 2 and of a request. */
@@ -101,8 +101,7 @@ export class Stage2Walker {
       this.#fault.tableRead = eventClass === EVENT_CLASS.TT;
       return true;
     }
-    const frames = 2 ** (sizeLg2 - 12);
-    this.pfn = output / FRAME_BYTES + (pfn % frames);
+    this.pfn = output / FRAME_BYTES + (pfn % pageFrames(sizeLg2));
     this.rights = rights;
     this.sizeLg2 = sizeLg2;
     return false;
