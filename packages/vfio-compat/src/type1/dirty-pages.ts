@@ -8,7 +8,6 @@
 import { hex, type VfioCall } from '../call.ts';
 import { VFIO_DIRTY_PAGES_FLAG } from '../uapi/constants.ts';
 import { checkBitmap, checkBitmapPage, type VfioBitmap } from './dirty-bitmap.ts';
-import type { DmaMapping } from './dma-list.ts';
 import { checkTrackable } from './map.ts';
 import type { Type1Iommu } from './type1-iommu.ts';
 import { checkNotCut, reportDirty } from './unmap.ts';
@@ -45,9 +44,7 @@ export const checkDirtyFlags = (call: VfioCall, flags: number): void => {
 /** START: report pages from now on; again is no error. EINVAL for a mapping too large to track. */
 export const startDirtyTracking = (call: VfioCall, iommu: Type1Iommu): void => {
   if (iommu.dirtyTracking) return;
-  for (let i = 0; i < iommu.mappings.count; i++) {
-    checkTrackable(call, (iommu.mappings.at(i) as DmaMapping).pages);
-  }
+  for (const { pages } of iommu.mappings.all()) checkTrackable(call, pages);
   iommu.dirtyTracking = true;
 };
 
@@ -91,10 +88,7 @@ const reportRange = (call: VfioCall, iommu: Type1Iommu, { iova, size, bitmap }: 
   const startPfn = Number(iova >> 12n);
   const lastPfn = Number((iova + size - 1n) >> 12n);
   checkNotCut(call, iommu, { startPfn, lastPfn });
-  const { mappings } = iommu;
-  for (let i = mappings.indexFrom(startPfn); i < mappings.count; i++) {
-    const mapping = mappings.at(i) as DmaMapping;
-    if (mapping.startPfn > lastPfn) return;
+  for (const mapping of iommu.mappings.collect(startPfn, lastPfn)) {
     reportDirty(call, mapping, startPfn, bitmap);
   }
 };

@@ -33,44 +33,94 @@ export const iovaOf = ({ startPfn }: DmaMapping): bigint => BigInt(startPfn) * 4
 /** Size in bytes. */
 export const sizeOf = ({ pages }: DmaMapping): bigint => BigInt(pages) * 4096n;
 
-/** Disjoint mappings, ascending. */
+/**
+ * Mappings of a block, at most. One array of 65535 mappings takes 130 to 470 µs to insert into or
+ * remove from (measured), more than the rest of the call.
+ */
+const BLOCK_MAPPINGS = 512;
+
+/** Disjoint mappings, ascending, in blocks. */
 export class DmaList {
-  readonly #sorted: DmaMapping[] = [];
+  /** None of them empty. */
+  readonly #blocks: DmaMapping[][] = [];
+  #count = 0;
 
   get count(): number {
-    return this.#sorted.length;
-  }
-
-  /** The mapping at an index, 0 to `count - 1`. */
-  at(index: number): DmaMapping | undefined {
-    return this.#sorted[index];
-  }
-
-  /** Index of the first mapping that ends at or above a frame; `count` = none. */
-  indexFrom(pfn: number): number {
-    let low = 0;
-    let high = this.#sorted.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (lastPfnOf(this.#sorted[middle] as DmaMapping) < pfn) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return this.#count;
   }
 
   /** The lowest mapping that touches `[startPfn, lastPfn]`. */
   find(startPfn: number, lastPfn: number): DmaMapping | undefined {
-    const mapping = this.#sorted[this.indexFrom(startPfn)];
+    const block = this.#blocks[this.#blockFrom(startPfn)];
+    const mapping = block?.[indexFrom(block, startPfn)];
     return mapping && mapping.startPfn <= lastPfn ? mapping : undefined;
+  }
+
+  /** Every mapping that touches `[startPfn, lastPfn]`, ascending. */
+  collect(startPfn: number, lastPfn: number): DmaMapping[] {
+    const found: DmaMapping[] = [];
+    for (let b = this.#blockFrom(startPfn); b < this.#blocks.length; b++) {
+      const block = this.#blocks[b] as DmaMapping[];
+      for (let i = indexFrom(block, startPfn); i < block.length; i++) {
+        const mapping = block[i] as DmaMapping;
+        if (mapping.startPfn > lastPfn) return found;
+        found.push(mapping);
+      }
+    }
+    return found;
+  }
+
+  /** All mappings, ascending. */
+  all(): DmaMapping[] {
+    return this.#blocks.flat();
   }
 
   /** Add a mapping where none is. */
   insert(mapping: DmaMapping): void {
-    this.#sorted.splice(this.indexFrom(mapping.startPfn), 0, mapping);
+    this.#count++;
+    const at = Math.min(this.#blockFrom(mapping.startPfn), this.#blocks.length - 1);
+    const block = this.#blocks[at];
+    if (!block) {
+      this.#blocks.push([mapping]);
+      return;
+    }
+    block.splice(indexFrom(block, mapping.startPfn), 0, mapping);
+    if (block.length <= BLOCK_MAPPINGS) return;
+    this.#blocks.splice(at + 1, 0, block.splice(BLOCK_MAPPINGS / 2));
   }
 
-  /** Take out `count` mappings from an index on. */
-  remove(index: number, count: number): void {
-    this.#sorted.splice(index, count);
+  /** Take out a mapping that is in the list. */
+  remove({ startPfn }: DmaMapping): void {
+    const at = this.#blockFrom(startPfn);
+    const block = this.#blocks[at];
+    if (!block) return;
+    this.#count--;
+    block.splice(indexFrom(block, startPfn), 1);
+    if (block.length === 0) this.#blocks.splice(at, 1);
+  }
+
+  /** Index of the first block that ends at or above a frame; the number of blocks = none. */
+  #blockFrom(pfn: number): number {
+    let low = 0;
+    let high = this.#blocks.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const block = this.#blocks[middle] as DmaMapping[];
+      if (lastPfnOf(block[block.length - 1] as DmaMapping) < pfn) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 }
+
+/** Index of the first mapping that ends at or above a frame; the length = none. */
+const indexFrom = (block: readonly DmaMapping[], pfn: number): number => {
+  let low = 0;
+  let high = block.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (lastPfnOf(block[middle] as DmaMapping) < pfn) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+};

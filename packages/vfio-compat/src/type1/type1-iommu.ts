@@ -91,21 +91,23 @@ export class Type1Iommu {
   /** Take a group out; with the last one every mapping goes. */
   detachGroup(group: AttachedGroup): void {
     if (!this.#groups.delete(group)) return;
-    if (this.#groups.size === 0) this.removeMappings(0, this.mappings.count);
+    if (this.#groups.size === 0) this.removeMappings(this.mappings.all());
     for (const devId of group.devIds) this.context.deviceDetach(devId);
   }
 
   /** Give the address space back; every group has left. */
   release(): void {
-    this.removeMappings(0, this.mappings.count);
+    this.removeMappings(this.mappings.all());
     this.context.destroy({ id: this.ioas.id });
   }
 
-  /** Unmap, unpin and forget `count` mappings from an index on. */
-  removeMappings(index: number, count: number): void {
-    for (let i = index; i < index + count; i++) this.#unmap(this.mappings.at(i) as DmaMapping);
-    this.mappings.remove(index, count);
-    this.dmaAvail += count;
+  /** Unmap, unpin and forget mappings. */
+  removeMappings(mappings: readonly DmaMapping[]): void {
+    for (const mapping of mappings) {
+      this.#unmap(mapping);
+      this.mappings.remove(mapping);
+      this.dmaAvail++;
+    }
   }
 
   #unmap(mapping: DmaMapping): void {

@@ -41,10 +41,13 @@ export const unmapDma = (
   if (bitmap) checkTracking(call, iommu, bitmap);
   const all = (unmap.flags & ALL) !== 0;
   if (iommu.v2 && !all) checkNotCut(call, iommu, range);
-  const first = iommu.mappings.indexFrom(range.startPfn);
-  const count = countInside(iommu, first, range, all);
-  if (unmap.flags & VADDR) return invalidateVaddr(call, iommu, first, count);
-  return removeRange(call, iommu, first, count, range, bitmap);
+  const inside = iommu.mappings.collect(range.startPfn, range.lastPfn);
+  // Type1 (v1) removes a mapping whole when its first page is in the range, and stops at one that
+  // begins below the range.
+  const [first] = inside;
+  if (!iommu.v2 && first && first.startPfn < range.startPfn) return 0n;
+  if (unmap.flags & VADDR) return invalidateVaddr(call, iommu, inside);
+  return removeAll(call, iommu, inside, range, bitmap);
 };
 
 const checkTracking = (call: VfioCall, iommu: Type1Iommu, { pgsize }: VfioBitmap): void => {
@@ -80,69 +83,45 @@ export const checkNotCut = (
   );
 };
 
-/**
- * Mappings from `first` on that the call is about. Type1 (v1) removes a mapping whole when its first
- * page is in the range, and stops at one that begins below the range.
- */
-const countInside = (
-  iommu: Type1Iommu,
-  first: number,
-  { startPfn, lastPfn }: FrameRange,
-  all: boolean,
-): number => {
-  const { mappings, v2 } = iommu;
-  let count = 0;
-  for (;;) {
-    const mapping = mappings.at(first + count);
-    if (!mapping || mapping.startPfn > lastPfn) return count;
-    if (!v2 && !all && mapping.startPfn < startPfn) return count;
-    count++;
-  }
-};
-
 /** Take addresses back from all or none. */
 const invalidateVaddr = (
   call: VfioCall,
   iommu: Type1Iommu,
-  first: number,
-  count: number,
+  mappings: readonly DmaMapping[],
 ): bigint => {
+  const invalid = mappings.find(({ vaddrInvalid }) => vaddrInvalid);
+  if (invalid) {
+    throw call.refuse('EINVAL', 'vaddr-invalid', `${hex(iovaOf(invalid))} has no address now`, {
+      value: iovaOf(invalid),
+      accepted: 'mappings that still have their user address',
+    });
+  }
   let bytes = 0n;
-  for (let i = first; i < first + count; i++) {
-    const mapping = iommu.mappings.at(i) as DmaMapping;
-    if (mapping.vaddrInvalid) {
-      throw call.refuse('EINVAL', 'vaddr-invalid', `${hex(iovaOf(mapping))} has no address now`, {
-        value: iovaOf(mapping),
-        accepted: 'mappings that still have their user address',
-      });
-    }
+  for (const mapping of mappings) {
+    mapping.vaddrInvalid = true;
     bytes += sizeOf(mapping);
   }
-  for (let i = first; i < first + count; i++) {
-    (iommu.mappings.at(i) as DmaMapping).vaddrInvalid = true;
-  }
-  iommu.vaddrInvalidCount += count;
+  iommu.vaddrInvalidCount += mappings.length;
   return bytes;
 };
 
-const removeRange = (
+const removeAll = (
   call: VfioCall,
   iommu: Type1Iommu,
-  first: number,
-  count: number,
+  mappings: readonly DmaMapping[],
   range: FrameRange,
   bitmap: VfioBitmap | undefined,
 ): bigint => {
   let bytes = 0n;
   let done = 0;
   try {
-    for (; done < count; done++) {
-      const mapping = iommu.mappings.at(first + done) as DmaMapping;
+    for (const mapping of mappings) {
       if (bitmap) reportDirty(call, mapping, range.startPfn, bitmap);
       bytes += sizeOf(mapping);
+      done++;
     }
   } finally {
-    iommu.removeMappings(first, done);
+    iommu.removeMappings(done === mappings.length ? mappings : mappings.slice(0, done));
   }
   return bytes;
 };
