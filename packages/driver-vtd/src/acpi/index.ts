@@ -16,6 +16,14 @@ export {
 } from './device-scope.ts';
 export { DMAR_DRHD, type Drhd } from './drhd.ts';
 export { DMAR_HEADER, type DmarHeader } from './header.ts';
+export {
+  type DmarMachine,
+  type DmarMachineOptions,
+  type DmarUnit,
+  machineFromDmar,
+} from './machine-from-dmar.ts';
+export type { UnresolvedScope } from './named-devices.ts';
+export type { PciBridge } from './pci-topology.ts';
 export { type DmarProblem, formatDmarProblem } from './problems.ts';
 export { type DmarReading, readDmar } from './read-dmar.ts';
 export { DMAR_RHSA, type Rhsa } from './rhsa.ts';
