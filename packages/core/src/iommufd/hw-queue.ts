@@ -96,10 +96,11 @@ export const hwQueueAlloc = (call: Call, command: IommuCommand<'IOMMU_HW_QUEUE_A
 };
 
 /** Whole pages that hold the queue. */
-const pageRange = ({ nestingParentIova, length }: IommuCommand<'IOMMU_HW_QUEUE_ALLOC'>) => {
-  const offset = nestingParentIova % 4096n;
-  const pages = (offset + length + 4095n) / 4096n;
-  return { start: nestingParentIova - offset, pages, bytes: pages * 4096n, offset };
+const pageRange = (command: IommuCommand<'IOMMU_HW_QUEUE_ALLOC'>) => {
+  const iova = BigInt(command.nestingParentIova);
+  const offset = iova % 4096n;
+  const pages = (offset + BigInt(command.length) + 4095n) / 4096n;
+  return { start: iova - offset, pages, bytes: pages * 4096n, offset };
 };
 
 /** Host physical address of the queue, which must be contiguous. */
@@ -122,7 +123,8 @@ const queueAddress = (
 const checkCommand = (call: Call, command: IommuCommand<'IOMMU_HW_QUEUE_ALLOC'>): void => {
   call.checkFlags(command.flags, 0);
   if (command.type === 0) throw unsupportedType(call, command.type);
-  const { nestingParentIova: iova, length } = command;
+  const iova = BigInt(command.nestingParentIova);
+  const length = BigInt(command.length);
   if (length === 0n) {
     throw call.refuse('EINVAL', 'length', 'the queue has no bytes', {
       value: length,

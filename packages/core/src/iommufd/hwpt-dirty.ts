@@ -9,7 +9,7 @@ import type { DirtyOps } from '../driver/contract.ts';
 import { DIRTY_TRACKING, GET_DIRTY_BITMAP, U64_MAX } from '../uapi/constants.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';
-import { DirtyBitmap } from './dirty-bitmap.ts';
+import { DirtyBitmap, type DirtyRange } from './dirty-bitmap.ts';
 import type { HwptPaging } from './hwpt.ts';
 
 const dirtyOpsOf = (call: Call, hwpt: HwptPaging): DirtyOps => {
@@ -78,13 +78,18 @@ export const hwptGetDirtyBitmap = (
   call.checkFlags(command.flags, GET_DIRTY_BITMAP.NO_CLEAR);
   call.checkReserved(command.reserved);
   const hwpt = call.context.find(call.op, command.hwptId, 'HWPT_PAGING');
-  checkRange(call, hwpt, command);
+  const range = {
+    iova: BigInt(command.iova),
+    length: BigInt(command.length),
+    pageSize: BigInt(command.pageSize),
+  };
+  checkRange(call, hwpt, range);
   const dirty = dirtyOpsOf(call, hwpt);
-  const bitmap = new DirtyBitmap(call.process, command.data, command);
+  const bitmap = new DirtyBitmap(call.process, command.data, range);
   const clear = (command.flags & GET_DIRTY_BITMAP.NO_CLEAR) === 0;
-  const last = command.iova + command.length - 1n;
+  const last = range.iova + range.length - 1n;
   const { granuleLg2 } = hwpt.domain;
-  forEachContiguous(hwpt, command.iova, last, (frame, count) => {
+  forEachContiguous(hwpt, range.iova, last, (frame, count) => {
     dirty.readAndClear(
       frame,
       count,
@@ -96,11 +101,7 @@ export const hwptGetDirtyBitmap = (
 };
 
 /** @linux drivers/iommu/iommufd/io_pagetable.c iommufd_check_iova_range */
-const checkRange = (
-  call: Call,
-  hwpt: HwptPaging,
-  { iova, length, pageSize }: IommuCommand<'IOMMU_HWPT_GET_DIRTY_BITMAP'>,
-): void => {
+const checkRange = (call: Call, hwpt: HwptPaging, { iova, length, pageSize }: DirtyRange): void => {
   const bad = (rule: string, message: string, value: bigint, accepted: string) =>
     call.refuse('EINVAL', rule, message, { value, accepted });
   if (length === 0n) throw bad('length', 'the range is empty', length, 'at least one page');

@@ -4,9 +4,9 @@
  * @linux drivers/iommu/iommufd/ioas.c iommufd_ioas_map and its relatives
  * @module
  */
-import { IOPT_PROT, isUnmapAll } from '../iopt/index.ts';
+import { IOPT_PROT, isU64Max, isUnmapAll, type U64 } from '../iopt/index.ts';
 import { ACCOUNT, type AccountMode, UNPINNABLE_FILE } from '../memory/index.ts';
-import { IOAS_MAP, U64_MAX } from '../uapi/constants.ts';
+import { IOAS_MAP } from '../uapi/constants.ts';
 import { filesOf } from '../uapi/files.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';
@@ -20,18 +20,16 @@ const protOf = (flags: number): number =>
   (flags & IOAS_MAP.READABLE ? IOPT_PROT.READ : 0) |
   (flags & IOAS_MAP.WRITEABLE ? IOPT_PROT.WRITE : 0);
 
-const fixedIova = (flags: number, iova: bigint): bigint | undefined =>
+const fixedIova = (flags: number, iova: U64): U64 | undefined =>
   flags & IOAS_MAP.FIXED_IOVA ? iova : undefined;
 
 /** EOVERFLOW for values that mean "the end" to Linux. */
-const checkNotMax = (call: Call, values: Readonly<Record<string, bigint>>): void => {
-  for (const [name, value] of Object.entries(values)) {
-    if (value < U64_MAX) continue;
-    throw call.refuse('EOVERFLOW', 'u64-max', `${name} is the largest 64-bit number`, {
-      value,
-      accepted: 'at most 2^64 - 2',
-    });
-  }
+const checkNotMax = (call: Call, iova: U64, length: U64): void => {
+  if (!isU64Max(iova) && !isU64Max(length)) return;
+  throw call.refuse('EOVERFLOW', 'u64-max', 'IOVA or length is the largest 64-bit number', {
+    value: isU64Max(iova) ? iova : length,
+    accepted: 'at most 2^64 - 2',
+  });
 };
 
 const checkRights = (call: Call, flags: number): void => {
@@ -47,7 +45,7 @@ const accountMode = (call: Call): AccountMode =>
   call.context.accountPerProcess ? ACCOUNT.MM : ACCOUNT.USER;
 
 /** The answer cannot be written: take the mapping out again. */
-const undoMap = (call: Call, ioas: Ioas, iova: bigint, length: bigint): void => {
+const undoMap = (call: Call, ioas: Ioas, iova: U64, length: U64): void => {
   call.undo = () => {
     ioas.iopt.unmap(iova, length, call.op);
   };
@@ -58,7 +56,7 @@ export const ioasMap = (call: Call, command: IommuCommand<'IOMMU_IOAS_MAP'>): vo
   const { flags, length } = command;
   call.checkFlags(flags, KNOWN_FLAGS);
   call.checkReserved(command.reserved);
-  checkNotMax(call, { iova: command.iova, length });
+  checkNotMax(call, command.iova, length);
   checkRights(call, flags);
   const ioas = call.context.find(call.op, command.ioasId, 'IOAS');
   const iova = ioas.iopt.mapUser({
@@ -70,15 +68,15 @@ export const ioasMap = (call: Call, command: IommuCommand<'IOMMU_IOAS_MAP'>): vo
     accountMode: accountMode(call),
     op: call.op,
   });
-  command.iova = BigInt(iova);
-  undoMap(call, ioas, command.iova, length);
+  command.iova = iova;
+  undoMap(call, ioas, iova, length);
 };
 
 /** `IOMMU_IOAS_MAP_FILE`. */
 export const ioasMapFile = (call: Call, command: IommuCommand<'IOMMU_IOAS_MAP_FILE'>): void => {
   const { flags, length } = command;
   call.checkFlags(flags, KNOWN_FLAGS);
-  checkNotMax(call, { iova: command.iova, length });
+  checkNotMax(call, command.iova, length);
   checkRights(call, flags);
   const ioas = call.context.find(call.op, command.ioasId, 'IOAS');
   const operations = filesOf(call.process).get(command.fd)?.operations;
@@ -88,10 +86,10 @@ export const ioasMapFile = (call: Call, command: IommuCommand<'IOMMU_IOAS_MAP_FI
       accepted: 'a descriptor of a file in memory or a dma-buf',
     });
   }
-  const rc = operations.checkPinnable?.(command.start, length) ?? 0;
+  const rc = operations.checkPinnable?.(BigInt(command.start), BigInt(length)) ?? 0;
   if (rc < 0) {
     throw call.refuse(rc, 'dmabuf-range', 'the dma-buf is revoked or has no such range', {
-      range: { start: command.start, last: command.start + length - 1n },
+      range: { start: command.start, last: BigInt(command.start) + BigInt(length) - 1n },
       accepted: 'a range inside a dma-buf that is not revoked',
     });
   }
@@ -105,15 +103,16 @@ export const ioasMapFile = (call: Call, command: IommuCommand<'IOMMU_IOAS_MAP_FI
     accountMode: accountMode(call),
     op: call.op,
   });
-  command.iova = BigInt(iova);
-  undoMap(call, ioas, command.iova, length);
+  command.iova = iova;
+  undoMap(call, ioas, iova, length);
 };
 
 /** `IOMMU_IOAS_COPY`. */
 export const ioasCopy = (call: Call, command: IommuCommand<'IOMMU_IOAS_COPY'>): void => {
   const { flags, length } = command;
   call.checkFlags(flags, KNOWN_FLAGS);
-  checkNotMax(call, { length, src_iova: command.srcIova, dst_iova: command.dstIova });
+  checkNotMax(call, command.srcIova, length);
+  checkNotMax(call, command.dstIova, length);
   checkRights(call, flags);
   const { context } = call;
   const source = context.find(call.op, command.srcIoasId, 'IOAS');
@@ -121,8 +120,8 @@ export const ioasCopy = (call: Call, command: IommuCommand<'IOMMU_IOAS_COPY'>): 
   const target = targetOf(call, command.dstIoasId, slices);
   const wanted = fixedIova(flags, command.dstIova);
   const iova = target.iopt.mapPages(slices, length, protOf(flags), wanted, call.op);
-  command.dstIova = BigInt(iova);
-  undoMap(call, target, command.dstIova, length);
+  command.dstIova = iova;
+  undoMap(call, target, iova, length);
 };
 
 /** The target IOAS of a copy; slices taken from the source are given back when it is missing. */
@@ -144,9 +143,9 @@ export const ioasUnmap = (call: Call, command: IommuCommand<'IOMMU_IOAS_UNMAP'>)
   const { iopt } = call.context.find(call.op, command.ioasId, 'IOAS');
   const { iova, length } = command;
   if (isUnmapAll(iova, length)) {
-    command.length = BigInt(iopt.unmapAll(call.op));
+    command.length = iopt.unmapAll(call.op);
     return;
   }
-  checkNotMax(call, { iova, length });
-  command.length = BigInt(iopt.unmap(iova, length, call.op));
+  checkNotMax(call, iova, length);
+  command.length = iopt.unmap(iova, length, call.op);
 };

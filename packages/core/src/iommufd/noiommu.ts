@@ -29,10 +29,9 @@ export const ioasNoiommuGetPa = (
   call.checkReserved(command.reserved);
   checkRange(call, command);
   const ioas = context.find(call.op, command.ioasId, 'IOAS');
-  const run = findRun(call, ioas, command.iova);
+  const run = findRun(call, ioas, BigInt(command.iova));
   command.outPhys = BigInt(run.hpa);
-  const contiguous = BigInt(run.lengthBytes);
-  command.length = command.length < contiguous ? command.length : contiguous;
+  if (command.length > run.lengthBytes) command.length = run.lengthBytes;
 };
 
 const findRun = (call: Call, ioas: Ioas, iova: bigint): PhysicalRun => {
@@ -58,7 +57,7 @@ const checkRange = (
   call: Call,
   { length, iova }: IommuCommand<'IOMMU_IOAS_NOIOMMU_GET_PA'>,
 ): void => {
-  if (length === 0n) {
+  if (length < 1) {
     throw call.refuse('EINVAL', 'length', 'no bytes are asked for', { value: length });
   }
   if (iova === U64_MAX) {

@@ -33,7 +33,7 @@ const rlimitMode = (call: Call, command: OptionCommand): void => {
     });
   }
   if (command.op === OPTION_OP.GET) {
-    command.val64 = context.accountPerProcess ? 1n : 0n;
+    command.val64 = context.accountPerProcess ? 1 : 0;
     return;
   }
   if (command.op !== OPTION_OP.SET) throw unknownOp(call, command.op);
@@ -45,20 +45,20 @@ const rlimitMode = (call: Call, command: OptionCommand): void => {
       accepted: 'set it before the first object is made',
     });
   }
-  if (command.val64 > 1n) throw badValue(call, command.val64);
-  context.accountPerProcess = command.val64 === 1n;
+  if (command.val64 > 1) throw badValue(call, command.val64);
+  context.accountPerProcess = command.val64 > 0;
 };
 
 /** Whether an IOAS may use large pages. */
 const hugePages = (call: Call, command: OptionCommand): void => {
   const ioas = call.context.find(call.op, command.objectId, 'IOAS');
   if (command.op === OPTION_OP.GET) {
-    command.val64 = ioas.largePagesDisabled ? 0n : 1n;
+    command.val64 = ioas.largePagesDisabled ? 0 : 1;
     return;
   }
   if (command.op !== OPTION_OP.SET) throw unknownOp(call, command.op);
-  if (command.val64 > 1n) throw badValue(call, command.val64);
-  if (command.val64 === 0n) ioas.disableLargePages(call.op);
+  if (command.val64 > 1) throw badValue(call, command.val64);
+  if (command.val64 < 1) ioas.disableLargePages(call.op);
   else ioas.enableLargePages();
 };
 
@@ -68,7 +68,7 @@ const unknownOp = (call: Call, op: number) =>
     accepted: 'SET 0, GET 1',
   });
 
-const badValue = (call: Call, value: bigint) =>
+const badValue = (call: Call, value: number | bigint) =>
   call.refuse('EINVAL', 'option-value', `the option cannot be ${value}`, {
     value,
     accepted: '0 or 1',

@@ -49,7 +49,7 @@ export class Vdevice implements IommufdObject {
 /** `IOMMU_VDEVICE_ALLOC`. */
 export const vdeviceAlloc = (call: Call, command: IommuCommand<'IOMMU_VDEVICE_ALLOC'>): void => {
   const { context } = call;
-  const { virtId } = command;
+  const virtId = BigInt(command.virtId);
   const viommu = context.find(call.op, command.viommuId, 'VIOMMU');
   const device = context.find(call.op, command.devId, 'DEVICE');
   if (device.unit !== viommu.unit) {

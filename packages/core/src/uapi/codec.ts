@@ -10,7 +10,16 @@ export type AnyCommand = Record<string, number | bigint | Uint8Array>;
 
 interface CodecField extends FieldSpec {
   readonly key: string;
+  /** 64 bits. */
+  readonly wide: boolean;
+  /** Smallest and first too large value of a narrow field. */
+  readonly lowest: number;
+  readonly limit: number;
 }
+
+const TWO_32 = 2 ** 32;
+/** Values with a smaller upper half are exact as a number. */
+const EXACT_HI = 2 ** 21;
 
 const FIELDS = new WeakMap<StructSpec, readonly CodecField[]>();
 
@@ -21,6 +30,9 @@ export const fieldsOf = (spec: StructSpec): readonly CodecField[] => {
     fields = Object.entries(spec.fields).map(([name, field]) => ({
       ...field,
       key: camelCase(name),
+      wide: field.kind === 'u64' || field.kind === 'pointer',
+      lowest: field.kind === 's32' ? -(2 ** 31) : 0,
+      limit: 2 ** (8 * widthOf(field.kind)),
     }));
     FIELDS.set(spec, fields);
   }
@@ -37,8 +49,11 @@ const readField = (view: DataView, { at, kind }: FieldSpec): number | bigint => 
       return view.getUint32(at, true);
     case 's32':
       return view.getInt32(at, true);
-    default:
-      return joinU64(view.getUint32(at, true), view.getUint32(at + 4, true));
+    default: {
+      const hi = view.getUint32(at + 4, true);
+      const lo = view.getUint32(at, true);
+      return hi < EXACT_HI ? hi * TWO_32 + lo : joinU64(lo, hi);
+    }
   }
 };
 
@@ -55,8 +70,8 @@ const writeField = (view: DataView, { at, kind }: FieldSpec, value: number | big
       view.setUint32(at, Number(value), true);
       break;
     default:
-      view.setUint32(at, lo32(BigInt(value)), true);
-      view.setUint32(at + 4, hi32(BigInt(value)), true);
+      view.setUint32(at, typeof value === 'number' ? value : lo32(value), true);
+      view.setUint32(at + 4, typeof value === 'number' ? value / TWO_32 : hi32(value), true);
   }
 };
 
@@ -80,9 +95,6 @@ export const encodeStruct = (spec: StructSpec, command: AnyCommand, bytes: Uint8
   }
 };
 
-/** First value above a field's range, or undefined for 64 bits and pointers. */
-const limitOf = (field: FieldSpec): number => 2 ** (8 * widthOf(field.kind));
-
 /**
  * The command of a typed call: given fields, all others 0.
  *
@@ -93,36 +105,50 @@ export const commandFrom = (
   input: Readonly<Record<string, unknown>>,
 ): AnyCommand => {
   const command: AnyCommand = {};
-  for (const field of fieldsOf(spec)) command[field.key] = normalise(field, input[field.key]);
-  for (const key of Object.keys(input)) {
-    if (!(key in command)) {
-      throw new RangeError(`no field '${key}'; the struct has ${Object.keys(command).join(', ')}`);
+  let given = 0;
+  for (const field of fieldsOf(spec)) {
+    const value = input[field.key];
+    if (value === undefined) command[field.key] = 0;
+    else {
+      command[field.key] = checked(field, value);
+      given++;
     }
   }
+  if (Object.keys(input).length !== given) refuseUnknown(command, input);
   return command;
 };
 
-const normalise = (field: CodecField, value: unknown): number | bigint | Uint8Array => {
-  const wide = field.kind === 'u64' || field.kind === 'pointer';
-  if (value === undefined) return wide ? 0n : 0;
-  if (field.kind === 'pointer' && value instanceof Uint8Array) return value;
-  const whole =
-    typeof value === 'bigint' || (typeof value === 'number' && Number.isSafeInteger(value));
-  const lowest = field.kind === 's32' ? -(2 ** 31) : 0;
-  if (!whole || value < lowest || (wide ? value >= 1n << 64n : value >= limitOf(field))) {
-    throw new RangeError(
-      `${field.key} is ${String(value)}: expected an integer of ${8 * widthOf(field.kind)} bits` +
-        (wide ? ', as bigint from 2^53 on' : ''),
-    );
+const refuseUnknown = (command: AnyCommand, input: Readonly<Record<string, unknown>>): void => {
+  for (const key of Object.keys(input)) {
+    if (key in command) continue;
+    throw new RangeError(`no field '${key}'; the struct has ${Object.keys(command).join(', ')}`);
   }
-  return wide ? BigInt(value as number | bigint) : Number(value);
+};
+
+const U64_END = 1n << 64n;
+
+/** A value as it stands, when it fits into its field. */
+const checked = (field: CodecField, value: unknown): number | bigint | Uint8Array => {
+  if (typeof value === 'number') {
+    const fits = field.wide ? value >= 0 : value >= field.lowest && value < field.limit;
+    if (fits && Number.isSafeInteger(value)) return value;
+  } else if (typeof value === 'bigint') {
+    if (field.wide && value >= 0n && value < U64_END) return value;
+    if (value >= field.lowest && value < field.limit) return Number(value);
+  } else if (field.kind === 'pointer' && value instanceof Uint8Array) return value;
+  throw new RangeError(
+    `${field.key} is ${String(value)}: expected an integer of ${8 * widthOf(field.kind)} bits` +
+      (field.wide ? ', as bigint from 2^53 on' : ''),
+  );
 };
 
 /** The answer of a typed call: the fields that the kernel writes. */
 export const answerOf = (spec: StructSpec, command: AnyCommand): AnyCommand => {
   const answer: AnyCommand = {};
-  for (const { key, role } of fieldsOf(spec)) {
-    if (role === 'out' || role === 'inout') answer[key] = command[key] as number | bigint;
+  for (const { key, role, wide } of fieldsOf(spec)) {
+    if (role !== 'out' && role !== 'inout') continue;
+    const value = command[key] as number | bigint;
+    answer[key] = wide ? BigInt(value) : value;
   }
   return answer;
 };

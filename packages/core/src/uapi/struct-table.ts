@@ -77,32 +77,35 @@ export const camelCase = (name: string): string =>
 type Value<Spec extends FieldSpec> = Spec['kind'] extends 'pointer'
   ? UserPointer
   : Spec['kind'] extends 'u64'
-    ? bigint
+    ? number | bigint
     : number;
 
-type Given<Spec extends FieldSpec> = Spec['kind'] extends 'u64' ? number | bigint : Value<Spec>;
+type Answer<Spec extends FieldSpec> = Spec['kind'] extends 'u64' ? bigint : Value<Spec>;
 
 type NamesWithRole<Fields extends FieldTable, Role extends FieldRole> = {
   [Name in keyof Fields]: Fields[Name]['role'] extends Role ? Name : never;
 }[keyof Fields];
 
-/** A decoded struct: every field, 64-bit ones as `bigint`, names in camelCase. */
+/**
+ * A decoded struct: every field, names in camelCase. 64-bit values are a `number` where that is
+ * exact: bigint arithmetic would cost more than the mapping itself.
+ */
 export type CommandOf<Fields extends FieldTable> = {
   -readonly [Name in keyof Fields as CamelCase<Name & string>]: Value<Fields[Name]>;
 };
 
 /** What a typed call takes. */
 export type InputOf<Fields extends FieldTable> = {
-  readonly [Name in NamesWithRole<Fields, 'in'> as CamelCase<Name & string>]: Given<Fields[Name]>;
+  readonly [Name in NamesWithRole<Fields, 'in'> as CamelCase<Name & string>]: Value<Fields[Name]>;
 } & {
-  readonly [Name in NamesWithRole<Fields, 'opt' | 'inout'> as CamelCase<Name & string>]?: Given<
+  readonly [Name in NamesWithRole<Fields, 'opt' | 'inout'> as CamelCase<Name & string>]?: Value<
     Fields[Name]
   >;
 };
 
-/** What a typed call answers. */
+/** What a typed call answers; 64-bit values as `bigint`. */
 export type OutputOf<Fields extends FieldTable> = {
-  readonly [Name in NamesWithRole<Fields, 'out' | 'inout'> as CamelCase<Name & string>]: Value<
+  readonly [Name in NamesWithRole<Fields, 'out' | 'inout'> as CamelCase<Name & string>]: Answer<
     Fields[Name]
   >;
 };

@@ -9,6 +9,12 @@ import type { UserPointer } from './struct-table.ts';
 
 const CHUNK_BYTES = 4096;
 
+/** The address `offset` bytes behind a pointer; above 2^53 as `bigint`. */
+const addressAt = (pointer: number | bigint, offset: number): number | bigint =>
+  typeof pointer === 'number' && pointer < 2 ** 52
+    ? pointer + offset
+    : BigInt(pointer) + BigInt(offset);
+
 /** Whether a pointer is NULL. */
 export const isNull = (pointer: UserPointer): boolean => pointer === 0 || pointer === 0n;
 
@@ -29,7 +35,7 @@ export const copyFromUser = (
     target.set(pointer.subarray(offset, offset + target.length));
     return true;
   }
-  return process.read(BigInt(pointer) + BigInt(offset), target) === 0;
+  return process.read(addressAt(pointer, offset), target) === 0;
 };
 
 /**
@@ -49,7 +55,7 @@ export const copyToUser = (
     pointer.set(source.subarray(0, room), offset);
     return source.length <= room;
   }
-  return process.write(BigInt(pointer) + BigInt(offset), source) === 0;
+  return process.write(addressAt(pointer, offset), source) === 0;
 };
 
 /**
