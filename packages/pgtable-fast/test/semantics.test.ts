@@ -210,3 +210,45 @@ test('lists longer than the scratch area', () => {
   expect(table.mapRuns(50_000, again, 9000, RW)).toBe(0);
   expect(table.translate(50_000 + 17_999)).toBe((2 * 9000 - 2) * 3 + 1);
 });
+
+describe.each(Object.entries(KINDS))('%s: holes', (_, format) => {
+  // 512 frames without one, unmapped in windows that clear in blocks, in a tail, and one by one.
+  test.each([0, 1, 7, 100, 255, 256, 383, 398, 399, 500, 511])('frame %i is not mapped', (hole) => {
+    for (const [from, to] of [
+      [100, 400],
+      [1, 512],
+      [0, 511],
+      [97, 200],
+      [380, 399],
+    ] as const) {
+      const table = createTable(createPool(), format());
+      table.mapRange(0, 1, 512, RW);
+      table.unmapRange(hole, 1);
+      const inside = hole >= from && hole < to ? 1 : 0;
+      expect(table.unmapRange(from, to - from)).toBe(to - from - inside);
+      expect(table.stats().mappedPages).toBe(511 - (to - from - inside));
+    }
+  });
+
+  test('merging keeps the dirty state of any part, splitting gives it to every part', () => {
+    const table = createTable(createPool(), format());
+    const prot = RW | PROT.SMALLEST_PAGES | PROT.DIRTY_TRACKED;
+    const bitmap = new Uint8Array(64);
+    const read = (flags = 0) => table.readAndClearDirty(0, 512, bitmap.fill(0), 0, flags);
+    for (const dirty of [0, 1, 300, 511]) {
+      expect(table.mapRange(0, 512, 512, prot)).toBe(0);
+      read();
+      table.setAccessedDirty(dirty, true);
+      expect(read(DIRTY.NO_CLEAR)).toBe(1);
+      expect(table.mergeLeaves(0, 512)).toBeGreaterThan(0);
+      expect(leaves(table)).toEqual([[0, 512]]);
+      expect(read(DIRTY.NO_CLEAR)).toBe(512);
+      expect(table.splitLeaf(77)).toBe(0);
+      expect(leaves(table).length).toBe(512);
+      expect(read()).toBe(512);
+      expect(read()).toBe(0);
+      expect(table.translate(77)).toBe(512 + 77);
+      table.unmapRange(0, 512);
+    }
+  });
+});
