@@ -32,6 +32,7 @@ export class Caches {
     this.iotlb.invalidateAll();
   }
 
+  /** Copies of the state. */
   snapshot(): CachesSnapshot {
     return {
       context: this.context.snapshot(),
@@ -40,6 +41,7 @@ export class Caches {
     };
   }
 
+  /** Put a state back. */
   restore(state: CachesSnapshot): void {
     this.context.restore(state.context);
     this.pasid.restore(state.pasid);

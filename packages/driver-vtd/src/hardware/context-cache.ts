@@ -120,6 +120,7 @@ export class ContextCache {
     return rids;
   }
 
+  /** Copies of the state. */
   snapshot(): ContextCacheSnapshot {
     const { info, did, ridPasid, pointer } = this;
     return {
@@ -132,6 +133,7 @@ export class ContextCache {
     };
   }
 
+  /** Put a state back. */
   restore(state: ContextCacheSnapshot): void {
     this.generation++;
     this.#placeOf.set(state.placeOf);

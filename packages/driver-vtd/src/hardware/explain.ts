@@ -78,6 +78,7 @@ export interface Explanation {
 class StepCollector implements TraceSink {
   readonly steps: ExplainStep[] = [];
 
+  /** A structure was read. */
   read(layout: Layout, address: number, words: ArrayLike<number>, what: string): void {
     const unsigned = Array.from(words, (word) => word >>> 0);
     const fields = explainLayout(layout, unsigned);
@@ -91,14 +92,17 @@ class StepCollector implements TraceSink {
     });
   }
 
+  /** A step: nothing answered. */
   busError(layout: Layout, address: number): void {
     this.steps.push({ kind: 'bus-error', structure: layout.name, address });
   }
 
+  /** A step: a cache was consulted. */
   cache(name: string, hit: boolean, detail: string): void {
     this.steps.push({ kind: 'cache', name, hit, detail });
   }
 
+  /** A step: a rule decided. */
   rule(text: string): void {
     this.steps.push({ kind: 'rule', text });
   }

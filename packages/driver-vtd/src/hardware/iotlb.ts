@@ -137,10 +137,12 @@ export class Iotlb {
     });
   }
 
+  /** Copies of the state. */
   snapshot(): IotlbSnapshot {
     return this.#arrays.map((array) => array.snapshot());
   }
 
+  /** Put a state back. */
   restore(state: IotlbSnapshot): void {
     this.#counts.first.fill(0);
     this.#counts.second.fill(0);

@@ -116,6 +116,7 @@ export class PasidCache {
     return found;
   }
 
+  /** Copies of the state. */
   snapshot(): PasidCacheSnapshot {
     return {
       key: this.#key.slice(),
@@ -127,6 +128,7 @@ export class PasidCache {
     };
   }
 
+  /** Put a state back. */
   restore(state: PasidCacheSnapshot): void {
     this.generation++;
     this.#key.set(state.key);

@@ -94,6 +94,7 @@ export class Sanitizer implements TraceSink {
     this.#pasid = pasid;
   }
 
+  /** A structure was read. */
   read(layout: Layout, address: number, words: ArrayLike<number>): void {
     const structure = { structure: layout.name, address, words: Array.from(words, (w) => w >>> 0) };
     const table = TABLES_OF[layout.name];
@@ -102,8 +103,11 @@ export class Sanitizer implements TraceSink {
     if (table === 'pasid') this.#keepPasid();
   }
 
+  /** A step: nothing answered. */
   busError(): void {}
+  /** A step: a cache was consulted. */
   cache(): void {}
+  /** A step: a rule decided. */
   rule(): void {}
 
   #provenance(structures: readonly SeenStructure[]): Provenance {

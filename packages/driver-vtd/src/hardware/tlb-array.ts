@@ -58,6 +58,7 @@ export class DomainCounts {
   readonly second = new Int32Array(0x1_0000);
   readonly first = new Int32Array(0x1_0000);
 
+  /** Count an entry in or out. */
   add(did: number, meta: number, delta: number): void {
     const counts = isFirstStage(meta) ? this.first : this.second;
     counts[did] = (counts[did] as number) + delta;
@@ -196,6 +197,7 @@ export class TlbArray {
     return dropped;
   }
 
+  /** Drop everything; the caller resets the shared counts. */
   clear(): number {
     const dropped = this.live;
     this.did.fill(-1);
@@ -215,6 +217,7 @@ export class TlbArray {
     };
   }
 
+  /** Put a state back. */
   restore(state: TlbArraySnapshot): void {
     const { page, source, target, meta, did, pasid } = this;
     [page, source, target].forEach((array, i) => {

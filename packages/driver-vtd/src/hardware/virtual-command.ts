@@ -29,6 +29,7 @@ export class PasidPool implements PasidAllocator {
     this.#limit = 2 ** pasidBits;
   }
 
+  /** The lowest free PASID, or -1. */
   allocatePasid(): number {
     if (this.#used.size >= this.#limit - 1) return -1;
     for (let pasid = 1; pasid < this.#limit; pasid++) {
@@ -39,6 +40,7 @@ export class PasidPool implements PasidAllocator {
     return -1;
   }
 
+  /** False when the PASID is not allocated. */
   freePasid(pasid: number): boolean {
     return this.#used.delete(pasid);
   }
@@ -48,6 +50,7 @@ export class PasidPool implements PasidAllocator {
     return [...this.#used];
   }
 
+  /** Put a state back. */
   restore(used: readonly number[]): void {
     this.#used.clear();
     for (const pasid of used) this.#used.add(pasid);
