@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { decodeRange } from '../src/hardware/invalidation-range.ts';
 import { AmdviHardware } from '../src/hardware/iommu.ts';
 import { COMPLETION_WAIT, DTE, EVENT_ENTRY, INVALIDATE_IOMMU_PAGES } from '../src/spec/index.ts';
-import { SparseMemory } from './hardware-cases/sparse-memory.ts';
+import { SparseMemory } from './sparse-memory.ts';
 
 interface Vector {
   readonly name: string;

@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import { SparseMemory } from '../../driver-amdvi/test/hardware-cases/sparse-memory.ts';
 import {
   type Features,
   resolveFeatures,
@@ -10,6 +9,7 @@ import {
 import { resolveContextDescriptor } from '../src/hardware/context-descriptor-check.ts';
 import { SmmuHardware } from '../src/hardware/iommu.ts';
 import { resolveStreamEntry } from '../src/hardware/stream-entry-check.ts';
+import { SparseMemory } from './sparse-memory.ts';
 
 interface Walk {
   readonly name: string;

@@ -1,7 +1,7 @@
 /**
  * Memory that answers everywhere with zeros until written: what the worked examples assume.
  */
-import type { HardwareRegion } from '../../src/hardware/memory.ts';
+import type { HardwareRegion } from '../src/hardware/memory.ts';
 
 const PAGE_BYTES = 4096;
 
