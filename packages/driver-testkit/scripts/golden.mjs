@@ -33,7 +33,8 @@ const sequencesIn = (file) => {
 const platformOf = (file) => {
   const found = /iommufd-(vtd-[a-z0-9-]+)/.exec(file);
   if (found) return found[1];
-  return /type1-/.test(file) ? undefined : file.includes('noiommu/') ? 'noiommu' : 'mock';
+  if (/type1-/.test(file)) return undefined;
+  return /\/noiommu\/|golden-noiommu\./.test(file) ? 'noiommu' : 'mock';
 };
 
 const show = (file, { step, call, expected, got }) =>
