@@ -177,6 +177,15 @@ describe('groups behind two units', () => {
     expect(last()).toBe(2n ** 57n - 1n);
   });
 
+  test('DMA_CC_IOMMU: only while every domain forces DMA to snoop', () => {
+    const { container, farGroup, machine, process } = openTwo();
+    const isCoherent = () => container.checkExtension(VFIO_EXTENSION.DMA_CC_IOMMU);
+    expect(isCoherent()).toBe(0);
+    farGroup.unsetContainer();
+    expect(isCoherent()).toBe(1);
+    expect(openVfioContainer(process, machine).checkExtension(VFIO_EXTENSION.DMA_CC_IOMMU)).toBe(0);
+  });
+
   test('the first group may leave; the mappings stay for the other', () => {
     const { group, nic, far, process, farGroup } = openTwo();
     group.unsetContainer();

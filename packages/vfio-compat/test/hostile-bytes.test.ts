@@ -1,110 +1,216 @@
 /** Random bytes and addresses through the raw path: an errno, never a crash, and nothing leaks. */
 import { exitProcess, filesOf, sysIoctl, VFIO_EXTENSION } from '@iommukit/core';
-import fc from 'fast-check';
+import fc, { type Arbitrary } from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { openFixture, SCRATCH } from './fixture.ts';
+import { MEMORY, openFixture, PAGE, SCRATCH } from './fixture.ts';
 import { createGuest, SCRATCH as GUEST_SCRATCH } from './nesting/fixture.ts';
 
-const NUMBERS = [
-  0x3b64, 0x3b65, 0x3b67, 0x3b68, 0x3b69, 0x3b6a, 0x3b6b, 0x3b70, 0x3b71, 0x3b72, 0x3b75, 0x3b76,
-];
-const u64 = fc.oneof(
-  fc.constantFrom(0n, 0x1000n, 0x1_0000_0000n, 0x2_0000_0100n, 2n ** 47n, 2n ** 64n - 4096n),
+const wild = fc.oneof(
+  fc.constantFrom(0n, 1n, 0x800n, 2n ** 47n, 2n ** 64n - 4096n, 2n ** 64n - 1n),
   fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
-  fc.bigInt({ min: 0n, max: 40n }).map((page) => page * 4096n),
 );
-const u32 = fc.oneof(
-  fc.integer({ min: 0, max: 64 }),
-  fc.integer({ min: 0, max: 2 ** 32 - 1 }).map((x) => x >>> 0),
-);
-const call = fc.record({
-  file: fc.constantFrom('container', 'group', 'device'),
-  request: fc.oneof(
-    { weight: 9, arbitrary: fc.constantFrom(...NUMBERS) },
-    { weight: 1, arbitrary: u32 },
-  ),
-  head: fc.tuple(u32, fc.oneof(fc.integer({ min: 0, max: 8 }), u32)),
-  words: fc.array(u64, { minLength: 6, maxLength: 6 }),
-  at: fc.oneof({ weight: 9, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: u64 }),
-});
+/** A field that is good nineteen times out of twenty. */
+const field = (good: Arbitrary<number> | number): Arbitrary<bigint> => {
+  const arbitrary = typeof good === 'number' ? fc.constant(good) : good;
+  return fc.oneof({ weight: 19, arbitrary: arbitrary.map(BigInt) }, { weight: 1, arbitrary: wild });
+};
+const among = (...values: readonly number[]) => fc.constantFrom(...values);
+const pages = (max: number, base = 0) =>
+  fc.integer({ min: 0, max }).map((page) => base + page * PAGE);
 
-const bytesOf = (head: readonly number[], words: readonly bigint[]): Uint8Array => {
-  const bytes = new Uint8Array(8 + 8 * words.length);
-  const view = new DataView(bytes.buffer);
-  head.forEach((value, index) => {
-    view.setUint32(4 * index, value, true);
+/** A call: its number, and its fields as (width in bytes, value). */
+interface HostileCall {
+  readonly file: 'container' | 'group' | 'device';
+  readonly request: bigint;
+  readonly fields: readonly (readonly [width: number, value: bigint])[];
+  /** Where the struct is said to be. */
+  readonly at: bigint;
+}
+
+const call = (
+  file: HostileCall['file'],
+  request: number,
+  at: number,
+  ...fields: readonly (readonly [width: number, value: Arbitrary<bigint>])[]
+): Arbitrary<HostileCall> =>
+  fc.record({
+    file: fc.oneof(
+      { weight: 19, arbitrary: fc.constant(file) },
+      { weight: 1, arbitrary: fc.constantFrom('group' as const, 'device' as const) },
+    ),
+    request: field(request),
+    fields: fc.tuple(...fields.map(([width, value]) => value.map((v) => [width, v] as const))),
+    at: field(at),
   });
-  words.forEach((value, index) => {
-    view.setBigUint64(8 + 8 * index, value, true);
-  });
+
+const bytesOf = ({ fields }: HostileCall): Uint8Array => {
+  const bytes = new Uint8Array(fields.reduce((sum, [width]) => sum + width, 0));
+  let at = 0;
+  for (const [width, value] of fields) {
+    for (let i = 0; i < width; i++) bytes[at + i] = Number((value >> BigInt(8 * i)) & 0xffn);
+    at += width;
+  }
   return bytes;
 };
+
+const size = field(pages(6));
+const bitmap = [
+  [8, field(PAGE)],
+  [8, field(among(8, 16))],
+  [8, field(SCRATCH + 2048)],
+] as const;
+const iova = field(pages(40));
+const type1Calls = fc.oneof(
+  call(
+    'container',
+    0x3b71,
+    SCRATCH,
+    [4, field(32)],
+    [4, field(among(1, 2, 3, 3, 3, 4))],
+    [8, field(pages(60, MEMORY))],
+    [8, iova],
+    [8, size],
+  ),
+  call(
+    'container',
+    0x3b72,
+    SCRATCH,
+    [4, field(48)],
+    [4, field(among(0, 0, 0, 1, 2, 4))],
+    [8, iova],
+    [8, size],
+    ...bitmap,
+  ),
+  call(
+    'container',
+    0x3b75,
+    SCRATCH,
+    [4, field(48)],
+    [4, field(among(1, 2, 4))],
+    [8, iova],
+    [8, size],
+    ...bitmap,
+  ),
+  call('container', 0x3b70, SCRATCH, [4, field(among(16, 24, 120))]),
+  call('container', 0x3b66, 3),
+  call('group', 0x3b67, SCRATCH, [4, field(8)], [4, field(0)]),
+  call('group', 0x3b68, SCRATCH, [4, field(among(3, 4, 5))]),
+  call('group', 0x3b69, 0),
+  call('group', 0x3b6a, SCRATCH, [8, wild], [8, wild]),
+  call('device', 0x3b6b, SCRATCH, [4, field(24)]),
+);
 
 describe.each([
   ['TYPE1', VFIO_EXTENSION.TYPE1_IOMMU],
   ['TYPE1v2', VFIO_EXTENSION.TYPE1v2_IOMMU],
 ])('%s', (_name, type) => {
   test('every call answers; afterwards no page is locked or pinned, no frame taken', () => {
+    const fresh = openFixture(type);
+    exitProcess(fresh.process);
+    const free = fresh.machine.memory.freePageCount;
+    let mapped = 0;
     fc.assert(
-      fc.property(fc.array(call, { minLength: 1, maxLength: 40 }), (calls) => {
+      fc.property(fc.array(type1Calls, { minLength: 1, maxLength: 60 }), (calls) => {
         const { machine, process, container, group } = openFixture(type);
         const device = group.getDeviceFd('0000:00:05.0');
         const fds = { container: container.fd, group: group.fd, device: device.fd };
-        for (const { file, request, head, words, at } of calls) {
-          process.poke(SCRATCH, bytesOf(head, words));
-          const result = sysIoctl(process, fds[file], request, at ?? SCRATCH);
+        for (const hostile of calls) {
+          process.poke(SCRATCH, bytesOf(hostile));
+          const result = sysIoctl(process, fds[hostile.file], Number(hostile.request), hostile.at);
           expect(Number.isInteger(result) && result > -4096).toBe(true);
-          const mapped = Math.max(process.lockedPages, 0);
-          expect(process.lockedPages).toBe(mapped);
-          expect(process.pinnedPages).toBe(0);
+          expect([process.lockedPages >= 0, process.pinnedPages]).toEqual([true, 0]);
+          mapped = Math.max(mapped, process.lockedPages);
         }
         exitProcess(process);
         expect([process.lockedPages, process.pinnedPages]).toEqual([0, 0]);
-        const fresh = openFixture(type);
-        fresh.group.close();
-        exitProcess(fresh.process);
-        expect(machine.memory.freePageCount).toBe(fresh.machine.memory.freePageCount);
+        expect(machine.memory.freePageCount).toBe(free);
         expect(filesOf(process).nextFd).toBe(3);
       }),
       { numRuns: 60 },
     );
+    expect(mapped).toBeGreaterThan(0);
   });
 });
 
-/** Mostly well-formed nesting operations: each field is right three times out of four. */
-const often = (good: number) =>
-  fc.oneof({ weight: 3, arbitrary: fc.constant(good) }, { weight: 1, arbitrary: u32 });
-const nestingCall = fc.record({
-  request: fc.constantFrom(0x3b70, 0x3b72, 0x3b76, 0x3b77),
-  head: fc.tuple(often(80), fc.integer({ min: 0, max: 3 })),
-  inner: fc.tuple(often(72), often(1), often(1), often(48)),
-  words: fc.array(u64, { minLength: 8, maxLength: 8 }),
-  pasid: fc.bigInt({ min: 0n, max: 4n }),
-});
+const pasid = among(1, 2, 3);
+const nestingCalls = fc.oneof(
+  call(
+    'container',
+    0x3b76,
+    GUEST_SCRATCH,
+    [4, field(16)],
+    [4, field(among(1, 2))],
+    [4, field(1)],
+    [4, field(pasid)],
+  ),
+  call(
+    'container',
+    0x3b77,
+    GUEST_SCRATCH,
+    [4, field(80)],
+    [4, field(among(0, 0, 0, 1))],
+    [4, field(72)],
+    [4, field(1)],
+    [4, field(1)],
+    [4, field(48)],
+    [8, field(1)],
+    [8, field(among(0x10000, 0x20000, 0x7000))],
+    [8, field(pasid)],
+    [8, field(5)],
+    [8, field(0)],
+    [8, field(0)],
+    [8, field(0)],
+  ),
+  call(
+    'container',
+    0x3b77,
+    GUEST_SCRATCH,
+    [4, field(64)],
+    [4, field(2)],
+    [4, field(56)],
+    [4, field(1)],
+    [1, field(among(1, 2, 3, 4))],
+    [1, field(among(0, 1, 2))],
+    [6, field(0)],
+    [4, field(1)],
+    [4, field(0)],
+    [8, field(pasid)],
+    [8, field(among(0x2000, 0x7f00_0000_1000))],
+    [8, field(PAGE)],
+    [8, field(among(1, 8))],
+  ),
+  call('container', 0x3b70, GUEST_SCRATCH, [4, field(among(16, 512))]),
+  call(
+    'container',
+    0x3b72,
+    GUEST_SCRATCH,
+    [4, field(24)],
+    [4, field(2)],
+    [8, field(0)],
+    [8, field(0)],
+  ),
+);
 
-test('TYPE1_NESTING: every call answers, no PASID or page outlives the container', () => {
+test('TYPE1_NESTING: every call answers; no binding or page outlives the container', () => {
+  let reached = 0;
   fc.assert(
-    fc.property(fc.array(nestingCall, { minLength: 1, maxLength: 30 }), (calls) => {
+    fc.property(fc.array(nestingCalls, { minLength: 1, maxLength: 40 }), (calls) => {
       const { container, group, vmm, device } = createGuest();
       container.nesting.pasidAlloc({ min: 1, max: 2 });
-      for (const { request, head, inner, words, pasid } of calls) {
-        const [flags = 0n, gpgd = 0n, ...rest] = words;
-        const body = [flags & 1n, gpgd, pasid, ...rest.slice(0, 1), 0n, 0n, 0n];
-        const bytes = new Uint8Array(8 + 16 + 8 * body.length);
-        bytes.set(bytesOf(head, []));
-        bytes.set(bytesOf(inner.slice(0, 2), []), 8);
-        bytes.set(bytesOf(inner.slice(2), []), 16);
-        bytes.set(bytesOf([], body).subarray(8), 24);
-        vmm.poke(GUEST_SCRATCH, bytes);
-        const result = container.ioctl(request, GUEST_SCRATCH);
+      const dma = (number: number) =>
+        device.dmaRead(0x7f00_0000_1000, new Uint8Array(16), { pasid: number });
+      for (const hostile of calls) {
+        vmm.poke(GUEST_SCRATCH, bytesOf(hostile));
+        const result = container.ioctl(Number(hostile.request & 0xffff_ffffn), hostile.at);
         expect(Number.isInteger(result) && result > -4096).toBe(true);
-        device.dmaRead(0x7f00_0000_1000, new Uint8Array(16), { pasid: Number(pasid) });
+        reached += dma(1) + dma(2) + dma(3);
       }
       group.close();
       container.close();
       expect([vmm.lockedPages, vmm.pinnedPages]).toEqual([0, 0]);
-      expect(device.dmaRead(0, new Uint8Array(4), { pasid: 1 })).toBe(0);
+      expect([dma(1), dma(2), dma(3)]).toEqual([0, 0, 0]);
     }),
     { numRuns: 60 },
   );
+  expect(reached).toBeGreaterThan(0);
 });
