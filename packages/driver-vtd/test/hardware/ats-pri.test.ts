@@ -238,12 +238,15 @@ describe('page requests (VT-d 7.4)', () => {
   it('makes the unit forget the whole domain when nested', () => {
     const bench = new BenchUnit();
     const entry = pasidEntry(PASID, NESTED_ENTRY, 9n, 0x3_0000n);
-    bench.poke({ ...scalable(), ...entry, ...nestedTables() }).enable(SCALABLE);
+    const sameDomain = pasidEntry(0, SS_ENTRY, 9n);
+    bench.poke({ ...scalable(), ...entry, ...sameDomain, ...nestedTables() }).enable(SCALABLE);
     bench.unit.writeRegister64(REG.PQA, 0x20_0000n);
     expect(bench.read(RID, VA, PASID)).toBe(0x180123);
+    expect(bench.read(RID, 0x4000_0000n)).toBe(0x180000);
     bench.poke({ 73728: 0x2_0000_0083n });
     bench.unit.pageRequest(request({ addressPfn: toPfn(VA) + 1 }));
     expect(bench.read(RID, VA, PASID)).toBe(0x200123);
+    expect(bench.read(RID, 0x4000_0000n)).toBe(0x200000);
   });
 
   it('makes the unit forget the page (first stage, second stage), not its neighbour', () => {
