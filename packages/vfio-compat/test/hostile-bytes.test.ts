@@ -3,7 +3,7 @@ import { exitProcess, filesOf, sysIoctl, VFIO_EXTENSION } from '@iommukit/core';
 import fc, { type Arbitrary } from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { MEMORY, openFixture, PAGE, SCRATCH } from './fixture.ts';
-import { createGuest, SCRATCH as GUEST_SCRATCH } from './nesting/fixture.ts';
+import { createGuest, GUEST, SCRATCH as GUEST_SCRATCH } from './nesting/fixture.ts';
 
 const wild = fc.oneof(
   fc.constantFrom(0n, 1n, 0x800n, 2n ** 47n, 2n ** 64n - 4096n, 2n ** 64n - 1n),
@@ -133,62 +133,62 @@ describe.each([
 });
 
 const pasid = among(1, 2, 3);
+const pasidRequest = [
+  [4, field(16)],
+  [4, field(among(1, 2))],
+  [4, field(1)],
+  [4, field(pasid)],
+] as const;
+const bindOrUnbind = [
+  [4, field(80)],
+  [4, field(among(0, 0, 0, 1))],
+  [4, field(72)],
+  [4, field(1)],
+  [4, field(1)],
+  [4, field(48)],
+  [8, field(1)],
+  [8, field(among(0x20000, 0x20000, 0x10000, 0x7000))],
+  [8, field(pasid)],
+  [8, field(5)],
+  [8, field(0)],
+  [8, field(0)],
+  [8, field(0)],
+] as const;
+const invalidate = [
+  [4, field(64)],
+  [4, field(2)],
+  [4, field(56)],
+  [4, field(1)],
+  [1, field(among(1, 2, 3, 4))],
+  [1, field(among(0, 1, 2))],
+  [6, field(0)],
+  [4, field(1)],
+  [4, field(0)],
+  [8, field(pasid)],
+  [8, field(among(0x2000, 0x7f00_0000_1000))],
+  [8, field(PAGE)],
+  [8, field(among(1, 8))],
+] as const;
+const unmapAll = [
+  [4, field(24)],
+  [4, field(2)],
+  [8, field(0)],
+  [8, field(0)],
+] as const;
+const mapGuest = [
+  [4, field(32)],
+  [4, field(3)],
+  [8, field(GUEST)],
+  [8, field(0)],
+  [8, field(2 ** 20)],
+] as const;
 const nestingCalls = fc.oneof(
-  call(
-    'container',
-    0x3b76,
-    GUEST_SCRATCH,
-    [4, field(16)],
-    [4, field(among(1, 2))],
-    [4, field(1)],
-    [4, field(pasid)],
-  ),
-  call(
-    'container',
-    0x3b77,
-    GUEST_SCRATCH,
-    [4, field(80)],
-    [4, field(among(0, 0, 0, 1))],
-    [4, field(72)],
-    [4, field(1)],
-    [4, field(1)],
-    [4, field(48)],
-    [8, field(1)],
-    [8, field(among(0x10000, 0x20000, 0x7000))],
-    [8, field(pasid)],
-    [8, field(5)],
-    [8, field(0)],
-    [8, field(0)],
-    [8, field(0)],
-  ),
-  call(
-    'container',
-    0x3b77,
-    GUEST_SCRATCH,
-    [4, field(64)],
-    [4, field(2)],
-    [4, field(56)],
-    [4, field(1)],
-    [1, field(among(1, 2, 3, 4))],
-    [1, field(among(0, 1, 2))],
-    [6, field(0)],
-    [4, field(1)],
-    [4, field(0)],
-    [8, field(pasid)],
-    [8, field(among(0x2000, 0x7f00_0000_1000))],
-    [8, field(PAGE)],
-    [8, field(among(1, 8))],
-  ),
-  call('container', 0x3b70, GUEST_SCRATCH, [4, field(among(16, 512))]),
-  call(
-    'container',
-    0x3b72,
-    GUEST_SCRATCH,
-    [4, field(24)],
-    [4, field(2)],
-    [8, field(0)],
-    [8, field(0)],
-  ),
+  { weight: 3, arbitrary: call('container', 0x3b76, GUEST_SCRATCH, ...pasidRequest) },
+  { weight: 6, arbitrary: call('container', 0x3b77, GUEST_SCRATCH, ...bindOrUnbind) },
+  { weight: 3, arbitrary: call('container', 0x3b77, GUEST_SCRATCH, ...invalidate) },
+  { weight: 1, arbitrary: call('container', 0x3b70, GUEST_SCRATCH, [4, field(among(16, 512))]) },
+  { weight: 1, arbitrary: call('container', 0x3b72, GUEST_SCRATCH, ...unmapAll) },
+  { weight: 3, arbitrary: call('container', 0x3b71, GUEST_SCRATCH, ...mapGuest) },
 );
 
 test('TYPE1_NESTING: every call answers; no binding or page outlives the container', () => {

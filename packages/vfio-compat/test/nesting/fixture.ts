@@ -39,7 +39,7 @@ export const VECTORS = JSON.parse(
 ) as Vectors;
 
 /** Guest RAM starts here in the program that runs the guest. */
-const GUEST = 0x4000_0000;
+export const GUEST = 0x4000_0000;
 const GUEST_BYTES = 2 ** 20;
 /** A page of that program for structs. */
 export const SCRATCH = 0x7000_0000;
