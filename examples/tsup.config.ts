@@ -1,7 +1,11 @@
 import { defineConfig } from 'tsup';
 
 export default defineConfig({
-  entry: { 'stream-file': 'stream-file/main.ts', quickstart: 'quickstart/main.ts' },
+  entry: {
+    'stream-file': 'stream-file/main.ts',
+    quickstart: 'quickstart/main.ts',
+    'vtd-guest-driver': 'vtd-guest-driver/main.ts',
+  },
   format: ['esm'],
   platform: 'node',
   target: 'node20',
