@@ -5,6 +5,7 @@ export * from './errors.ts';
 export * from './iommufd/index.ts';
 export * from './iopt/index.ts';
 export * from './memory/index.ts';
+export * from './nesting/index.ts';
 export * from './pasid/index.ts';
 export * from './uapi/index.ts';
 export * from './vfio/index.ts';

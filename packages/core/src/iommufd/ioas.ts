@@ -33,10 +33,10 @@ export class Ioas implements IommufdObject {
   /** HWPTs over this IOAS in the order they were made. */
   readonly hwpts: HwptPaging[] = [];
 
-  constructor(context: IommufdContext, id: number) {
+  constructor(context: IommufdContext, id: number, iopt = new IoPagetable(context.pins)) {
     this.context = context;
     this.id = id;
-    this.iopt = new IoPagetable(context.pins);
+    this.iopt = iopt;
   }
 
   destroy(): void {

@@ -11,6 +11,7 @@ export { isU64Max, type U64 } from './address.ts';
 export { setLargePages } from './alignment.ts';
 export type { DomainEntry } from './area-filler.ts';
 export { changeProcess } from './change-process.ts';
+export type { IoptDependent } from './dependents.ts';
 export { reserveDeviceRegions, type SwMsiWindow } from './device-regions.ts';
 export type { IoptDomain } from './domain-fill.ts';
 export { addDomain, removeDomain } from './domain-list.ts';

@@ -11,6 +11,7 @@ import { IovaAllocator } from './allocator.ts';
 import { AreaFiller, type DomainEntry } from './area-filler.ts';
 import { Areas } from './areas.ts';
 import { forEachContiguous, iovaSpan } from './contiguous.ts';
+import { announceMap, type IoptDependent } from './dependents.ts';
 import {
   IOPT_PROT,
   type MapFileOptions,
@@ -37,6 +38,8 @@ export class IoPagetable {
   /** Domains filled with every area, in the order they came. */
   readonly domains: DomainEntry[] = [];
   readonly accesses: IoptAccess[] = [];
+  /** Tables derived from this one; told of every change. Linux has none. */
+  readonly dependents: IoptDependent[] = [];
   /** Bytes that the last unmap removed, also when it failed in the end. */
   lastUnmappedBytes: U64 = 0;
   readonly filler: AreaFiller;
@@ -60,7 +63,7 @@ export class IoPagetable {
    */
   mapUser(options: MapUserOptions): U64 {
     const op = options.op ?? 'IOMMU_IOAS_MAP';
-    return this.mapNew(op, options, options.userVa, 'user_va', undefined);
+    return this.announced(op, this.mapNew(op, options, options.userVa, 'user_va'), options.length);
   }
 
   /**
@@ -71,7 +74,8 @@ export class IoPagetable {
    */
   mapFile(options: MapFileOptions): U64 {
     const op = options.op ?? 'IOMMU_IOAS_MAP_FILE';
-    return this.mapNew(op, options, options.start, 'start', options.file);
+    const iova = this.mapNew(op, options, options.start, 'start', options.file);
+    return this.announced(op, iova, options.length);
   }
 
   /**
@@ -93,7 +97,7 @@ export class IoPagetable {
       this.setIova(iova);
       this.mapSlices(op, slices, pfnOf(length), lowOf(length), iova !== undefined, prot);
       for (const { pages } of slices) pages.references++;
-      return fromPair(this.pfn, this.low);
+      return this.announced(op, fromPair(this.pfn, this.low), length);
     } finally {
       for (const { pages } of slices) pages.put();
     }
@@ -194,6 +198,11 @@ export class IoPagetable {
     return this.reserved.holes();
   }
 
+  private announced(op: string, iova: U64, length: U64): U64 {
+    if (this.dependents.length > 0) announceMap(this, op, iova, length);
+    return iova;
+  }
+
   private setIova(iova: U64 | undefined): void {
     this.pfn = iova === undefined ? 0 : pfnOf(iova);
     this.low = iova === undefined ? 0 : lowOf(iova);
@@ -204,7 +213,7 @@ export class IoPagetable {
     options: MapOptions,
     address: U64,
     what: string,
-    file: PinnableFile | undefined,
+    file?: PinnableFile,
   ): U64 {
     const { process, length, prot, iova } = options;
     checkU64(op, what, address);

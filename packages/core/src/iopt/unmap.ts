@@ -6,6 +6,7 @@
  */
 import { refuse } from '../errors.ts';
 import { fromPair, LOW_MASK, MAX_PFN } from './address.ts';
+import { announceUnmap } from './dependents.ts';
 import type { IoPagetable } from './io-pagetable.ts';
 import type { IoptPages } from './pages.ts';
 import * as refusal from './refusals.ts';
@@ -87,6 +88,11 @@ export const unmapRange = (
         notify(iopt, pfn, low, span.pages, span.low);
         if (++tries > MAX_TRIES) throw unanswered(op, fromPair(pfn, low));
         continue;
+      }
+      if (iopt.dependents.length > 0) {
+        announceUnmap(iopt, op);
+        // They read this tree, so its cursor may be elsewhere.
+        tree.seekOverlap(pfn, low, lastPfn, lastLow);
       }
       filler.unmapDomains();
       const first = areas.firstIndex(id);

@@ -1,0 +1,1 @@
+export { type ChildMapping, SoftwareNesting } from './software-nesting.ts';
