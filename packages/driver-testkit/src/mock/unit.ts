@@ -4,6 +4,7 @@
  * @linux drivers/iommu/iommufd/selftest.c
  * @module
  */
+import { hex } from '@iommukit/bits';
 import {
   BLOCKED,
   type BlockingDomain,
@@ -152,7 +153,7 @@ export class MockUnit implements IommuUnit {
     if (type !== 0 && type !== MOCK_TYPE.HW_INFO) {
       throw refuse('EOPNOTSUPP', 'IOMMU_GET_HW_INFO', 'hw-info-type', 'not the type of the mock', {
         value: type,
-        accepted: `0 or 0x${MOCK_TYPE.HW_INFO.toString(16)}`,
+        accepted: `0 or ${hex(MOCK_TYPE.HW_INFO)}`,
       });
     }
     const data = new Uint8Array(8);
@@ -268,7 +269,7 @@ const hwptData = (userData: UserBlob): Uint8Array => {
   if (userData.type !== MOCK_TYPE.HWPT_DATA) {
     throw refuse('EOPNOTSUPP', 'IOMMU_HWPT_ALLOC', 'data-type', 'not the data type of the mock', {
       value: userData.type,
-      accepted: `0x${MOCK_TYPE.HWPT_DATA.toString(16)}`,
+      accepted: hex(MOCK_TYPE.HWPT_DATA),
     });
   }
   return userData.copyIn(MOCK_TYPE.HWPT_DATA, HWPT_DATA_MIN_BYTES, HWPT_DATA_BYTES);
