@@ -105,7 +105,7 @@ const checkScope = (
       severity: 'warning',
       rule: 'scope-flags',
       value: flags,
-      message: `flags ${hex(flags)} of the ${where}: a ${structure.kind} knows ${hex(known)}`,
+      message: `flags ${hex(flags)} of the ${where}: the ${structure.kind} knows ${hex(known)}`,
     });
   }
   if (scope.type <= PCI_SUB_HIERARCHY && scope.enumerationId !== 0) {
@@ -135,7 +135,7 @@ const checkType = (
     severity: type >= PCI_ENDPOINT && type <= ACPI_NAMESPACE ? 'warning' : 'error',
     rule: 'scope-type',
     value: type,
-    message: `the ${where} has type ${type}, a ${kind} has ${allowed.join(', ')}`,
+    message: `the ${where} has type ${type}, expected ${allowed.join(', ')} in the ${kind}`,
   });
 };
 

@@ -103,14 +103,14 @@ const CASES: readonly [string, Uint8Array, string[]][] = [
     'scope type out of range (8.3.1)',
     patched({ 64: 9 }),
     [
-      'error: DRHD 0 at 0x40: the device scope 00:04.0 has type 9, a DRHD has 1, 2, 3, 4, 5 (scope-type)',
+      'error: DRHD 0 at 0x40: the device scope 00:04.0 has type 9, expected 1, 2, 3, 4, 5 in the DRHD (scope-type)',
     ],
   ],
   [
     'flags outside a SIDP, an enumeration id of a PCI device (8.3.1, 8.9)',
     patched({ 66: 4, 68: 7 }),
     [
-      'warning: DRHD 0 at 0x42: flags 0x4 of the device scope 00:04.0: a DRHD knows 0x0 (scope-flags)',
+      'warning: DRHD 0 at 0x42: flags 0x4 of the device scope 00:04.0: the DRHD knows 0x0 (scope-flags)',
       'warning: DRHD 0 at 0x44: the device scope 00:04.0 is a PCI device, its enumeration id is 7, ' +
         'expected 0 (scope-enumeration-id)',
     ],
@@ -174,7 +174,7 @@ const CASES: readonly [string, Uint8Array, string[]][] = [
     [
       'warning: ATSR 1 at 0xb3: type 2 stands behind type 4, expected ascending types (structure-order)',
       'warning: ATSR 1 at 0xb7: ALL_PORTS is set, the 1 device scopes mean nothing (all-ports)',
-      'warning: ATSR 1 at 0xbb: the device scope 00:02.0 has type 1, a ATSR has 2 (scope-type)',
+      'warning: ATSR 1 at 0xbb: the device scope 00:02.0 has type 1, expected 2 in the ATSR (scope-type)',
     ],
   ],
   [
@@ -182,6 +182,15 @@ const CASES: readonly [string, Uint8Array, string[]][] = [
     patched({ 178: 0x41 }),
     [
       'error: ANDD 0 at 0xa4: the name "\\\\_SB.PCI0.I2C0A" is not ended by a NUL (andd-name)',
+      expect.stringContaining('(andd-scope)') as string,
+    ],
+  ],
+  [
+    'RHSA with a byte too many (8.6)',
+    patched({ 138: 0x17, 156: 0, 159: 4, 161: 20, 162: 0 }),
+    [
+      'warning: RHSA 0 at 0x9c: 3 bytes stand behind the last field of the RHSA (structure-length)',
+      expect.stringContaining('(reserved)') as string,
       expect.stringContaining('(andd-scope)') as string,
     ],
   ],
@@ -210,7 +219,8 @@ describe('damaged DMAR tables', () => {
     const whole = vectorTable();
     for (let length = 0; length < whole.length; length++) {
       const { table, problems } = readDmar(whole.subarray(0, length));
-      expect(problems.some(({ layer }) => layer === 'bytes')).toBe(true);
+      const { severity, layer } = problems[0] as DmarProblem;
+      expect([severity, layer]).toEqual(['error', 'bytes']);
       expect(table === undefined).toBe(length < 48);
       if (length >= 0x58) expect(table?.structures.slice(0, 2)).toEqual(firstTwo());
     }
