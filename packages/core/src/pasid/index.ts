@@ -22,3 +22,4 @@ export {
   type PasidDevice,
   type PasidMapping,
 } from './policy.ts';
+export { DevicePasids } from './request-pasid.ts';
