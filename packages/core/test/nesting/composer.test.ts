@@ -2,12 +2,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  addAccess,
   addDomain,
   cutAreas,
   IoPagetable,
   PinContext,
+  pinAccess,
   removeDomain,
+  unpinAccess,
 } from '../../src/iopt/index.ts';
+import { FrameRuns } from '../../src/memory/index.ts';
 import type { ChildRange } from '../../src/nesting/child-ranges.ts';
 import { ShadowComposer } from '../../src/nesting/composer.ts';
 import { ShadowPagetable } from '../../src/nesting/shadow-pagetable.ts';
@@ -191,6 +195,25 @@ describe('shadow of a child over a parent', () => {
     expect(made.through.table.size).toBe(20);
     made.parent.unmap(0, 4 * PAGE);
     expect([made.process.pinnedPages, made.through.table.size]).toEqual([0, 0]);
+  });
+
+  it('a page locked by a hardware queue keeps both sides as they are', () => {
+    const made = nesting();
+    const { parent, shadow, composer } = made;
+    mapParent(made, 0, 4);
+    const ranges = [child(0x20, 0, 4), child(0x30, 0, 4), child(0x40, 2, 4)];
+    for (const range of ranges) composer.add('test', range);
+    const queue = { iovaAlignment: PAGE, internal: true };
+    addAccess(shadow, queue);
+    pinAccess(shadow, queue, 0x30 * PAGE, PAGE, false, new FrameRuns());
+    expect(codeOf(() => parent.unmap(0, 4 * PAGE))).toBe('EBUSY');
+    expect(byPage(made.through.table)).toEqual(byPage(composed(made, ranges)));
+    expect(codeOf(() => composer.remove('test', ranges))).toBe('EBUSY');
+    expect(byPage(made.through.table)).toEqual(byPage(composed(made, ranges)));
+    expect(made.through.table.size).toBe(10);
+    unpinAccess(shadow, queue, 0x30 * PAGE, PAGE);
+    parent.unmap(0, 4 * PAGE);
+    check(made, ranges);
   });
 
   it('a child of a child follows the lowest table', () => {
