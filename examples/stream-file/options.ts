@@ -12,8 +12,8 @@ export interface Options {
 }
 
 /** Below this the buffers, tables and queues do not fit. */
-export const SMALLEST_GUEST_MIB = 16;
-export const LARGEST_GUEST_MIB = 4096;
+const SMALLEST_GUEST_MIB = 16;
+const LARGEST_GUEST_MIB = 4096;
 const DEFAULT_GUEST_MIB = 256;
 
 const guestMib = (text: string): number => {

@@ -101,7 +101,7 @@ const attachToIoas = (
  *
  * @returns the HWPT that was replaced, still counted once
  */
-export const attachHwpt = (
+const attachHwpt = (
   op: string,
   device: IommufdDevice,
   pasid: number,

@@ -47,9 +47,5 @@ export const checkU64 = (op: string, what: string, x: U64): void => {
   });
 };
 
-/** `a < b` for pairs. @hot */
-export const isBelow = (aPfn: number, aLow: number, bPfn: number, bLow: number): boolean =>
-  aPfn < bPfn || (aPfn === bPfn && aLow < bLow);
-
 /** A range in words: `0x1000..0x1fff`. */
 export const rangeText = (start: U64, last: U64): string => `${hex(start)}..${hex(last)}`;

@@ -12,7 +12,7 @@ const ENOSPC = -28;
 const EOVERFLOW = -75;
 
 /** Largest alignment asked for: a 2 MiB page (HPAGE_SIZE with transparent huge pages). */
-export const MAX_ALIGNMENT = 2 ** 21;
+const MAX_ALIGNMENT = 2 ** 21;
 const MAX_ALIGNMENT_PAGES = MAX_ALIGNMENT / PAGE_SIZE;
 const FIRST_PFN = 1;
 const LAST_PFN = MAX_PFN - 1;

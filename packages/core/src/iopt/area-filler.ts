@@ -19,7 +19,7 @@ export interface DomainEntry {
 }
 
 /** Pages of a slice: those its bytes touch. */
-export const pageCount = ({ pageOffset, lengthPages, lengthLow }: PagesSlice): number =>
+const pageCount = ({ pageOffset, lengthPages, lengthLow }: PagesSlice): number =>
   lengthPages + ((pageOffset + lengthLow + LOW_MASK) >> 12);
 
 /** Fills areas of one address space. */

@@ -36,7 +36,7 @@ export class PinContext {
 }
 
 /** How many users each page of an object has: a step function over page indexes. */
-export class CoverMap {
+class CoverMap {
   /** Page indexes where the level changes, ascending. */
   private readonly starts: number[] = [];
   /** Users from each start on; the last one is 0. */

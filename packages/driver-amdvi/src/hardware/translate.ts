@@ -16,7 +16,7 @@ import { type HardwareMemory, joinAddress, readDwords } from './memory.ts';
 import type { UnitState } from './unit-state.ts';
 
 /** What the agent returns for a refused request (target abort). */
-export const BLOCKED = -1;
+const BLOCKED = -1;
 
 /** Bits of a request's `access`, as on the bus. */
 const READ = 1;

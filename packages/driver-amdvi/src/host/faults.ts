@@ -118,7 +118,7 @@ const NAMES = Object.entries(EVENT) as [keyof typeof EVENT, number][];
  *
  * @param words four u32 words
  */
-export const decodeEvent = (words: Uint32Array): UnrecoverableFault => {
+const decodeEvent = (words: Uint32Array): UnrecoverableFault => {
   const fields = decode(EVENT_ENTRY, words);
   const name = NAMES.find(([, code]) => code === fields.CODE)?.[0];
   const pasid = fields.PASID_19_16 * 0x1_0000 + fields.DOMAIN_ID;

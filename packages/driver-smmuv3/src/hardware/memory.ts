@@ -57,11 +57,5 @@ export const writeDwords = (
   return true;
 };
 
-/** Set bits of the dword at `pa` in one atomic operation; memory that went away is left alone. */
-export const atomicSetBits = (memory: HardwareMemory, pa: number, bits: number): void => {
-  const region = memory.regionAt(pa);
-  if (region !== undefined) Atomics.or(region.i32, (pa - region.base) >>> 2, bits);
-};
-
 /** Address from the halves of a 64-bit word whose other bits are masked off. @hot */
 export const joinAddress = (lo: number, hi: number): number => hi * TWO_32 + (lo >>> 0);

@@ -165,7 +165,7 @@ const BIT_55 = 2 ** 43;
 const TOP_BYTE = 2 ** 44;
 
 /** Whether address bit 55 selects TTB1. @hot */
-export const isUpperHalf = (pfn: number): boolean => Math.floor(pfn / BIT_55) % 2 === 1;
+const isUpperHalf = (pfn: number): boolean => Math.floor(pfn / BIT_55) % 2 === 1;
 
 /** The frame with its top byte equal to bit 55, where the half ignores that byte. @hot */
 export const canonicalFrame = (config: Stage1Config, pfn: number): number => {

@@ -18,7 +18,7 @@ import type { StreamTable } from './stream-table.ts';
 import type { UnitState } from './unit-state.ts';
 
 /** What the agent returns for an aborted request. */
-export const BLOCKED = -1;
+const BLOCKED = -1;
 
 /** Bits of a request's `access`, as on the bus. */
 const ACCESS = { READ: 1, WRITE: 2, EXEC: 4, PRIV: 8, ATOMIC: 16 } as const;

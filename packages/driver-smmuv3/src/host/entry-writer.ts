@@ -58,7 +58,7 @@ const BYPASSED = maskOf(STE, 'SHCFG');
 const { V, CONFIG, S1DSS } = STE.fields;
 
 /** Bits of an entry that hardware looks at, given its V and Config. MEV may change at any time. */
-export const usedBits = (words: ArrayLike<number>): Uint32Array => {
+const usedBits = (words: ArrayLike<number>): Uint32Array => {
   const used = Uint32Array.from(ALWAYS);
   const w0 = words[0] as number;
   if ((w0 & V.mask) === 0) return used;

@@ -110,7 +110,7 @@ const NAMES = Object.entries(EVENT) as [keyof typeof EVENT, number][];
  *
  * @param words eight u32 words
  */
-export const decodeEvent = (words: Uint32Array): UnrecoverableFault => {
+const decodeEvent = (words: Uint32Array): UnrecoverableFault => {
   const fields = decode(EVENT_RECORD, words);
   const name = NAMES.find(([, code]) => code === fields.CODE)?.[0];
   const hasDirection = fields.CODE >= EVENT.F_WALK_EABT;

@@ -26,7 +26,7 @@ const USER_MEMORY = 0x10_0000_0000;
 const USER_PAGES = 1024;
 
 /** FIXED_IOVA, READABLE and WRITEABLE. */
-export const FIXED_RW = IOAS_MAP.FIXED_IOVA | IOAS_MAP.READABLE | IOAS_MAP.WRITEABLE;
+const FIXED_RW = IOAS_MAP.FIXED_IOVA | IOAS_MAP.READABLE | IOAS_MAP.WRITEABLE;
 
 /** A failed expectation of a case. */
 export class ConformanceFailure extends Error {

@@ -18,7 +18,7 @@ export interface StructAnswer {
 }
 
 /** The entry a step names. */
-export const structOf = (step: GoldenStep): GoldenStruct => {
+const structOf = (step: GoldenStep): GoldenStruct => {
   const struct = GOLDEN_STRUCTS[step.cmd ?? ''];
   if (struct) return struct;
   throw new TypeError(`no struct '${step.cmd}' is known`);

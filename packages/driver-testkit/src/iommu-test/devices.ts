@@ -23,7 +23,7 @@ const KNOWN_FLAGS = MOCK_DEVICE_FLAG.NO_DIRTY | MOCK_DEVICE_FLAG.PASID;
 const LAST_RID = 0xffff;
 
 /** A mock device with the binding that the test command made. */
-export class SelftestDevice implements IommufdObject {
+class SelftestDevice implements IommufdObject {
   readonly kind = 'SELFTEST';
   readonly id: number;
   users = 0;
@@ -43,7 +43,7 @@ export class SelftestDevice implements IommufdObject {
 }
 
 /** The mock unit of a machine, brought up when first asked for. */
-export const mockUnitOf = (machine: Machine): MockUnit => {
+const mockUnitOf = (machine: Machine): MockUnit => {
   const unit = machine.units.find((known) => known instanceof MockUnit);
   return (unit ?? machine.addUnit(mockDriver(), [])) as MockUnit;
 };

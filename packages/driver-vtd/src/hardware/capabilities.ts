@@ -47,7 +47,7 @@ export const LEGACY_PROFILE: VtdCapabilityRegisters = {
 };
 
 /** Default host address width, in bits: no register reports it, firmware does (DMAR). */
-export const DEFAULT_HAW_BITS = 46;
+const DEFAULT_HAW_BITS = 46;
 
 /** The capabilities as plain numbers and booleans, with everything an absent feature implies. */
 export interface Features {
@@ -116,7 +116,7 @@ export interface Features {
 }
 
 /** Whether the options are raw register values. */
-export function isRegisters(caps: VtdCapabilities): caps is VtdCapabilityRegisters {
+function isRegisters(caps: VtdCapabilities): caps is VtdCapabilityRegisters {
   return typeof caps.cap === 'bigint' && typeof caps.ecap === 'bigint';
 }
 

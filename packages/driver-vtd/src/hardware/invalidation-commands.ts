@@ -30,7 +30,7 @@ function frameOf(lo: number, hi: number): number {
 }
 
 /** `sizeLg2` that stands for the whole address space. */
-export const WHOLE_SPACE_LG2 = 64;
+const WHOLE_SPACE_LG2 = 64;
 
 /**
  * Region named by S and ADDR: the size follows from the lowest zero bit at or above bit 12.

@@ -7,7 +7,7 @@ import {
 } from '../../src/hardware/index.ts';
 import { SparseMemory } from '../sparse-memory.ts';
 
-export const GCMD = { TE: 0x8000_0000, SRTP: 0x4000_0000, QIE: 0x0400_0000 };
+const GCMD = { TE: 0x8000_0000, SRTP: 0x4000_0000, QIE: 0x0400_0000 };
 export const REG = {
   GCMD: 0x18,
   GSTS: 0x1c,
@@ -30,7 +30,7 @@ export const REG = {
 } as const;
 
 /** Records everything that the unit sends. */
-export class RecordingBus implements BusPort {
+class RecordingBus implements BusPort {
   readonly responses: PageGroupResponse[] = [];
   readonly deviceTlb: [number, number, number, number, boolean][] = [];
   readonly messages: [number, number][] = [];

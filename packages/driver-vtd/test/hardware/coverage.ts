@@ -20,7 +20,7 @@ const C = 'caches.test.ts';
 const R = 'registers.test.ts';
 const A = 'ats-pri.test.ts';
 
-export const COMMANDS: readonly Row[] = [
+const COMMANDS: readonly Row[] = [
   row('cc_inv (1) global, domain, device, FM', C, 'cc_inv device with function mask'),
   row('iotlb_inv (2) global, domain, page', C, 'iotlb_inv page around'),
   row('dev_tlb_inv (3)', Q, 'one page'),
@@ -42,7 +42,7 @@ export const COMMANDS: readonly Row[] = [
   row('virtual commands', R, 'allocates PASIDs until none is left'),
 ];
 
-export const MODES: readonly Row[] = [
+const MODES: readonly Row[] = [
   row('TTM 00 legacy, TT 00 and 01', 'vectors.test.ts', 'walks'),
   row('TT 10 pass-through', C, 'legacy context entry: %s'),
   row('TTM 01 scalable, PGTT 1 to 4', 'vectors.test.ts', 'walks'),

@@ -4,10 +4,10 @@ import { createVtdHardware, type VtdHardware } from '../../src/hardware/index.ts
 
 const PAGES = 64;
 const PAGE = 4096;
-export const MEMORY_BYTES = PAGES * PAGE;
+const MEMORY_BYTES = PAGES * PAGE;
 
 /** Deterministic random numbers (mulberry32). */
-export function random(seed: number): (below: number) => number {
+function random(seed: number): (below: number) => number {
   let state = seed >>> 0;
   return (below) => {
     state = (state + 0x6d2b_79f5) >>> 0;

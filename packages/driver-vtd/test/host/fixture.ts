@@ -14,7 +14,7 @@ import {
 } from '@iommukit/core';
 import { type VtdHardware, type VtdIommuUnit, type VtdOptions, vtd } from '../../src/index.ts';
 
-export const RW = PROT.READ | PROT.WRITE;
+const RW = PROT.READ | PROT.WRITE;
 export const HWPT = { NEST_PARENT: 1, DIRTY_TRACKING: 2, PASID: 8 } as const;
 
 const PAGE = 4096;
@@ -108,7 +108,7 @@ export const attach = (
 ): void => unit.attach(on, pasid, domain);
 
 /** A vendor struct as core hands it over. */
-export const blob = (type: number, bytes: Uint8Array): UserBlob => ({
+const blob = (type: number, bytes: Uint8Array): UserBlob => ({
   type,
   length: bytes.length,
   copyIn(wanted, minLast, size) {

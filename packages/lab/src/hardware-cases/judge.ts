@@ -37,7 +37,7 @@ const matchesKey = (
 };
 
 /** Subset match: objects by the keys expected, lists by length and place, numbers by value. */
-export const matches = (expected: unknown, actual: unknown): boolean => {
+const matches = (expected: unknown, actual: unknown): boolean => {
   if (Array.isArray(expected)) {
     return (
       Array.isArray(actual) &&
