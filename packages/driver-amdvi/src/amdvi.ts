@@ -9,7 +9,7 @@ import {
   type TranslationAgent,
   type UnitHost,
 } from '@iommukit/core';
-import type { PageTablePool } from '@iommukit/pgtable-fast';
+import { createPoolIn, type PageTablePool } from '@iommukit/pgtable-fast';
 import {
   type AmdviCapabilities,
   type AmdviHardware,
@@ -18,7 +18,6 @@ import {
 } from './hardware/index.ts';
 import { bringUp, type UnitParts } from './host/bring-up.ts';
 import { HW_INFO_TYPE_AMD } from './host/hw-info.ts';
-import { createTablePool } from './host/pool-memory.ts';
 import { AmdviUnit } from './host/unit.ts';
 
 /** What {@link amdvi} takes. */
@@ -87,7 +86,7 @@ const createUnit = (
     ...(options.capabilities && { capabilities: options.capabilities }),
     ...(options.caches && { caches: options.caches }),
   });
-  const pool = createTablePool(machine.memory, hostAddressBits);
+  const pool = createPoolIn(machine.memory, hostAddressBits);
   const name = `${driver.name}${machine.units.length}`;
   const parts = bringUp(hardware, host, { name, hostAddressBits });
   return new AmdviIommuUnit(hardware, driver, hardware, parts, pool);

@@ -9,7 +9,7 @@ import {
   type TranslationAgent,
   type UnitHost,
 } from '@iommukit/core';
-import type { PageTablePool } from '@iommukit/pgtable-fast';
+import { createPoolIn, type PageTablePool } from '@iommukit/pgtable-fast';
 import {
   type CacheOptions,
   createSmmuHardware,
@@ -18,7 +18,6 @@ import {
 } from './hardware/index.ts';
 import { bringUp, type UnitParts } from './host/bring-up.ts';
 import { HW_INFO_TYPE_ARM_SMMUV3 } from './host/hw-info.ts';
-import { createTablePool } from './host/pool-memory.ts';
 import { SmmuUnit } from './host/unit.ts';
 
 /** What {@link smmuv3} takes. */
@@ -74,6 +73,6 @@ const createUnit = (driver: IommuDriver, host: UnitHost, options: SmmuOptions): 
     ...(options.caches && { caches: options.caches }),
   });
   const parts = bringUp(hardware, host, `${driver.name}${machine.units.length}`);
-  const pool = createTablePool(machine.memory, parts.context.caps.oaBits);
+  const pool = createPoolIn(machine.memory, parts.context.caps.oaBits);
   return new SmmuIommuUnit(hardware, driver, hardware, parts, pool);
 };

@@ -9,7 +9,7 @@ import {
   type TranslationAgent,
   type UnitHost,
 } from '@iommukit/core';
-import type { PageTablePool } from '@iommukit/pgtable-fast';
+import { createPoolIn, type PageTablePool } from '@iommukit/pgtable-fast';
 import { WithoutTranslatedPasid } from './device-facing.ts';
 import {
   createVtdHardware,
@@ -19,7 +19,6 @@ import {
 } from './hardware/index.ts';
 import { bringUp, type UnitParts } from './host/bring-up.ts';
 import { HW_INFO_TYPE_INTEL_VTD } from './host/hw-info.ts';
-import { createTablePool } from './host/pool-memory.ts';
 import { checkReservedMemory, type ReservedMemory } from './host/reserved-regions.ts';
 import type { HostSnapshot } from './host/snapshot.ts';
 import { stateFromBytes, stateToBytes } from './host/state-bytes.ts';
@@ -118,7 +117,7 @@ const createUnit = (driver: IommuDriver, host: UnitHost, options: VtdOptions): I
     ...(options.sanitize && { sanitize: true }),
   });
   const { hawBits } = hardware.features;
-  const { pool } = createTablePool(memory, hawBits);
+  const pool = createPoolIn(memory, hawBits);
   const parts = bringUp(gate.registersOf(hardware), host, {
     name: `${driver.name}${units.length}`,
     index: units.length,

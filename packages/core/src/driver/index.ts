@@ -1,2 +1,3 @@
 export * from './contract.ts';
 export * from './define-driver.ts';
+export * from './host-memory.ts';

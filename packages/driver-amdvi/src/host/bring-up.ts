@@ -5,13 +5,13 @@
  * @linux drivers/iommu/amd/init.c (early_enable_iommu)
  */
 import type { UnitHost } from '@iommukit/core';
+import { HostMemory } from '@iommukit/core';
 import { CONTROL } from '../spec/registers.ts';
 import { readCapabilities } from './capabilities.ts';
 import { CommandBuffer } from './command-buffer.ts';
 import { DeviceTable } from './device-table.ts';
 import { DomainIdAllocator } from './domain-id-allocator.ts';
 import { EventLogService } from './faults.ts';
-import { HostMemory } from './host-memory.ts';
 import { Invalidate } from './invalidate.ts';
 import type { RegisterFile } from './register-file.ts';
 import type { UnitContext } from './unit-context.ts';

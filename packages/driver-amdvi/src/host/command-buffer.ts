@@ -1,7 +1,6 @@
-import { refuse } from '@iommukit/core';
+import { addressHi, addressLo, type HostMemory, refuse } from '@iommukit/core';
 import { COMMAND, COMMAND_BYTES, COMPLETION_WAIT } from '../spec/commands.ts';
 import { CMD_BUF_BASE, CMD_BUF_HEAD, CMD_BUF_TAIL, CONTROL, STATUS } from '../spec/registers.ts';
-import { addressHi, addressLo, type HostMemory } from './host-memory.ts';
 import type { RegisterFile } from './register-file.ts';
 
 const ENTRIES_LG2 = 9;

@@ -1,7 +1,7 @@
 import { encode } from '@iommukit/bits';
+import { addressHi, addressLo, type HostMemory } from '@iommukit/core';
 import { DTE, DTE_BYTES } from '../spec/device-table-entry.ts';
 import { DEV_TAB_BASE } from '../spec/registers.ts';
-import { addressHi, addressLo, type HostMemory } from './host-memory.ts';
 import type { RegisterFile } from './register-file.ts';
 
 const DEVICES = 0x1_0000;

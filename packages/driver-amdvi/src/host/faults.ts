@@ -1,5 +1,6 @@
 import { addressToPfn, decode } from '@iommukit/bits';
 import type { UnitHost, UnrecoverableFault } from '@iommukit/core';
+import { addressHi, addressLo, type HostMemory } from '@iommukit/core';
 import { EVENT, EVENT_BYTES, EVENT_DOC, EVENT_ENTRY } from '../spec/events.ts';
 import {
   CONTROL,
@@ -12,7 +13,6 @@ import {
   MSI_DATA,
   STATUS,
 } from '../spec/registers.ts';
-import { addressHi, addressLo, type HostMemory } from './host-memory.ts';
 import type { RegisterFile } from './register-file.ts';
 
 const ENTRIES_LG2 = 9;

@@ -1,7 +1,6 @@
-import { createMachine } from '@iommukit/core';
+import { createMachine, HostMemory } from '@iommukit/core';
 import { expect, test } from 'vitest';
 import { CommandBuffer } from '../../src/host/command-buffer.ts';
-import { HostMemory } from '../../src/host/host-memory.ts';
 import { createAmdviHardware } from '../../src/index.ts';
 
 const INVALIDATE_ALL = 0x8000_0000;

@@ -4,12 +4,11 @@
  * @spec SMMUv3 6.3.9 (order of enables)
  * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c (arm_smmu_device_reset)
  */
-import { refuse, type UnitHost } from '@iommukit/core';
+import { HostMemory, refuse, type UnitHost } from '@iommukit/core';
 import { CR0, CR0ACK, CR1, CR2, GBPA, IRQ_CTRL } from '../spec/registers.ts';
 import { readCapabilities } from './capabilities.ts';
 import { CommandQueue } from './command-queue.ts';
 import { EventQueueService } from './faults.ts';
-import { HostMemory } from './host-memory.ts';
 import { Invalidate } from './invalidate.ts';
 import type { RegisterFile } from './register-file.ts';
 import { StreamTable } from './stream-table.ts';

@@ -1,7 +1,6 @@
-import { refuse } from '@iommukit/core';
+import { addressHi, addressLo, type HostMemory, refuse } from '@iommukit/core';
 import { COMMAND, COMMAND_BYTES } from '../spec/commands.ts';
 import { CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, GERROR, GERRORN } from '../spec/registers.ts';
-import { addressHi, addressLo, type HostMemory } from './host-memory.ts';
 import type { RegisterFile } from './register-file.ts';
 
 const WORDS = COMMAND_BYTES / 4;

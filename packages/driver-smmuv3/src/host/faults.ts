@@ -1,5 +1,6 @@
 import { addressToPfn, decode } from '@iommukit/bits';
 import type { UnitHost, UnrecoverableFault } from '@iommukit/core';
+import { addressHi, addressLo, type HostMemory } from '@iommukit/core';
 import { EVENT, EVENT_BYTES, EVENT_DOC, EVENT_RECORD } from '../spec/events.ts';
 import {
   EVENTQ_BASE,
@@ -9,7 +10,6 @@ import {
   GERROR,
   GERRORN,
 } from '../spec/registers.ts';
-import { addressHi, addressLo, type HostMemory } from './host-memory.ts';
 import type { RegisterFile } from './register-file.ts';
 
 const WORDS = EVENT_BYTES / 4;

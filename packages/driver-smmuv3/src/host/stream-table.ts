@@ -1,9 +1,9 @@
 import { encode } from '@iommukit/bits';
+import { addressHi, addressLo, type HostMemory } from '@iommukit/core';
 import { STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../spec/registers.ts';
 import { L1STD, L1STD_BYTES, STE, STE_BYTES, STE_CONFIG } from '../spec/stream-table-entry.ts';
 import type { Capabilities } from './capabilities.ts';
 import { type EntryPort, writeEntry } from './entry-writer.ts';
-import { addressHi, addressLo, type HostMemory } from './host-memory.ts';
 import type { Invalidate } from './invalidate.ts';
 import type { RegisterFile } from './register-file.ts';
 

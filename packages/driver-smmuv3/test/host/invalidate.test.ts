@@ -1,9 +1,8 @@
 import { decode } from '@iommukit/bits';
-import { createMachine } from '@iommukit/core';
+import { createMachine, HostMemory } from '@iommukit/core';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { CommandQueue } from '../../src/host/command-queue.ts';
-import { HostMemory } from '../../src/host/host-memory.ts';
 import { Invalidate } from '../../src/host/invalidate.ts';
 import { createSmmuHardware, TLBI } from '../../src/index.ts';
 

@@ -5,13 +5,13 @@
  * @linux drivers/iommu/intel/iommu.c (init_dmars), dmar.c (dmar_enable_qi), prq.c
  */
 import type { UnitHost } from '@iommukit/core';
+import { HostMemory } from '@iommukit/core';
 import { GCMD, GSTS, PMEN, RTADDR, TTM } from '../spec/registers.ts';
 import { readCapabilities } from './capabilities.ts';
 import { ContextTables } from './context-table.ts';
 import { DidAllocator } from './did-allocator.ts';
 import { DomainRegistry } from './domain-registry.ts';
 import { FaultService } from './faults.ts';
-import { HostMemory } from './host-memory.ts';
 import { Invalidate } from './invalidate.ts';
 import { InvalidationQueue } from './invalidation-queue.ts';
 import { PageRequests } from './page-requests.ts';

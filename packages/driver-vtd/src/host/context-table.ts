@@ -1,6 +1,6 @@
 import { encode } from '@iommukit/bits';
+import type { HostMemory } from '@iommukit/core';
 import { ROOT_ENTRY, SM_ROOT_ENTRY } from '../spec/root-entry.ts';
-import type { HostMemory } from './host-memory.ts';
 
 const ROOT_ENTRY_BYTES = 16;
 const CONTEXT_ENTRY_BYTES = 16;

@@ -1,7 +1,7 @@
+import type { HostMemory } from '@iommukit/core';
 import { refuse } from '@iommukit/core';
 import { DESCRIPTOR_TYPE, INV_WAIT_DSC } from '../spec/invalidation-descriptors.ts';
 import { FSTS, GCMD, GSTS, IQA, IQERCD, IQH, IQT } from '../spec/registers.ts';
-import type { HostMemory } from './host-memory.ts';
 import type { RegisterFile } from './register-file.ts';
 import { clearFaultStatus, type GlobalCommands } from './registers.ts';
 

@@ -5,9 +5,9 @@
  * @linux drivers/iommu/intel/pasid.c
  */
 import { encode } from '@iommukit/bits';
+import type { HostMemory } from '@iommukit/core';
 import { PASID_DIR_ENTRY } from '../spec/pasid-entry.ts';
 import type { DeviceState } from './device-state.ts';
-import type { HostMemory } from './host-memory.ts';
 
 const PAGE_BYTES = 4096;
 const DIR_ENTRY_BYTES = 8;

@@ -1,9 +1,8 @@
-import type { UnitHost } from '@iommukit/core';
+import type { HostMemory, UnitHost } from '@iommukit/core';
 import type { Capabilities } from './capabilities.ts';
 import type { DeviceState } from './device-state.ts';
 import type { DidAllocator } from './did-allocator.ts';
 import type { DomainRegistry } from './domain-registry.ts';
-import type { HostMemory } from './host-memory.ts';
 import type { Invalidate } from './invalidate.ts';
 import type { RegisterFile } from './register-file.ts';
 import type { GlobalCommands } from './registers.ts';

@@ -1,8 +1,7 @@
-import { Machine, type UnitHost } from '@iommukit/core';
+import { HostMemory, Machine, type UnitHost } from '@iommukit/core';
 import { describe, expect, it } from 'vitest';
 import { createVtdHardware } from '../../src/hardware/index.ts';
 import { type BringUpOptions, bringUp } from '../../src/host/bring-up.ts';
-import { HostMemory } from '../../src/host/host-memory.ts';
 import {
   clearPasidPresent,
   PASID_ENTRY_WORDS,

@@ -1,5 +1,5 @@
+import { HostMemory } from '@iommukit/core';
 import { describe, expect, it } from 'vitest';
-import { HostMemory } from '../../src/host/host-memory.ts';
 import { Invalidate } from '../../src/host/invalidate.ts';
 import { InvalidationQueue } from '../../src/host/invalidation-queue.ts';
 import { WHOLE_SPACE_AM } from '../../src/host/page-cover.ts';

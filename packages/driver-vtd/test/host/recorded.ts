@@ -3,10 +3,10 @@
  * allows: what is sent is compared with what the specification asks for.
  */
 import { Machine, type TranslationAgent, type UnitHost } from '@iommukit/core';
+import { createPoolIn } from '@iommukit/pgtable-fast';
 import { expect } from 'vitest';
 import { createVtdHardware, LEGACY_PROFILE } from '../../src/hardware/index.ts';
 import { bringUp } from '../../src/host/bring-up.ts';
-import { createTablePool } from '../../src/host/pool-memory.ts';
 import type { RegisterFile } from '../../src/host/register-file.ts';
 import { VtdUnit } from '../../src/host/unit.ts';
 import { vtd } from '../../src/index.ts';
@@ -40,7 +40,7 @@ const hostHalf = (
   scalable: boolean,
   agent: TranslationAgent = NO_AGENT,
 ): VtdUnit => {
-  const { pool } = createTablePool(machine.memory, 46);
+  const pool = createPoolIn(machine.memory, 46);
   const parts = bringUp(registers, hostOf(machine), {
     name: 'vtd0',
     index: 0,

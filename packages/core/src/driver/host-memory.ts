@@ -1,10 +1,18 @@
-import { type PhysicalMemory, refuse } from '@iommukit/core';
+import { refuse } from '../errors.ts';
+import type { PhysicalMemory } from '../memory/physical-memory.ts';
 
 const PAGE_BYTES = 4096;
+const TWO_32 = 2 ** 32;
+
+/** Bits 31:0 of a physical byte address. */
+export const addressLo = (pa: number): number => pa % TWO_32;
+/** Bits 63:32 of a physical byte address. */
+export const addressHi = (pa: number): number => Math.floor(pa / TWO_32);
 
 /**
- * The host's own structures in physical memory: root, context and PASID tables, queues. Every
- * page taken here is known, so that all of them can be saved, restored and given back.
+ * The structures that a driver's host half keeps in physical memory: device and PASID tables,
+ * queues. Every page taken here is known, so that all of them can be saved, restored and given
+ * back.
  */
 export class HostMemory {
   readonly memory: PhysicalMemory;
@@ -51,11 +59,15 @@ export class HostMemory {
     this.memory.write64(pa, lo, hi);
   }
 
+  /** One aligned 64-bit store of the words `at` and `at + 1`. */
+  storePair(pa: number, words: ArrayLike<number>, at: number): void {
+    this.memory.write64(pa, words[at] as number, words[at + 1] as number);
+  }
+
   /**
    * One aligned 16-byte store, the widest that hardware sees whole.
    *
    * @param words u32 words, `at` to `at + 3` are stored
-   * @spec VT-d 9.6 (entries are fetched in aligned 128-bit units)
    */
   store128(pa: number, words: Uint32Array, at = 0): void {
     for (let i = 0; i < 4; i++) this.#words4[i] = words[at + i] as number;

@@ -1,16 +1,30 @@
-import type { PhysicalMemory } from '@iommukit/core';
-import { createPool, type PageTablePool, type PoolRegion } from '@iommukit/pgtable-fast';
+import { createPool, type PageTablePool } from './pool.ts';
+import type { PoolRegion } from './shard.ts';
 
 /** Address space set aside for one pool: the most that it can grow to. */
 const POOL_BYTES = 2 ** 32;
+
+/** Physical memory that takes pieces of foreign buffers in; `PhysicalMemory` of core is one. */
+export interface HostPhysicalMemory {
+  /** What answers at a byte address; undefined = nothing. */
+  regionAt(pa: number): unknown;
+  /** Let `size` bytes of a buffer from `byteOffset` on answer at `base`. */
+  addBackedRegion(options: {
+    readonly name: string;
+    readonly base: number;
+    readonly size: number;
+    readonly byteOffset: number;
+    buffer(): ArrayBuffer | SharedArrayBuffer;
+  }): { refresh(): void };
+}
 
 /**
  * Make a page-table pool that hardware can see: in the upper half of the physical address space,
  * at the first place where nothing is.
  *
- * @param addressBits width of physical addresses
+ * @param addressBits width of physical addresses, at least 33
  */
-export const createTablePool = (memory: PhysicalMemory, addressBits: number): PageTablePool => {
+export const createPoolIn = (memory: HostPhysicalMemory, addressBits: number): PageTablePool => {
   let base = 2 ** (addressBits - 1);
   while (memory.regionAt(base) !== undefined) base += POOL_BYTES;
   const pool = createPool({ base, maxBytes: POOL_BYTES });
@@ -24,7 +38,7 @@ export const createTablePool = (memory: PhysicalMemory, addressBits: number): Pa
  * Regions of physical memory have a fixed size, a pool grows: each growth becomes one more region
  * over the same buffer, and the earlier ones take the new buffer.
  */
-const poolFollower = (memory: PhysicalMemory): ((region: PoolRegion) => void) => {
+const poolFollower = (memory: HostPhysicalMemory): ((region: PoolRegion) => void) => {
   const pieces: { refresh(): void }[] = [];
   let covered = 0;
   return (region) => {
@@ -35,7 +49,7 @@ const poolFollower = (memory: PhysicalMemory): ((region: PoolRegion) => void) =>
         name: `${region.name}+${covered}`,
         base: region.base + covered,
         size: region.size - covered,
-        byteOffset: covered,
+        byteOffset: region.byteOffset + covered,
         buffer: () => region.buffer,
       }),
     );
