@@ -6,6 +6,7 @@ import {
   createProcess,
   IOAS_MAP,
   IOMMU_STRUCTS,
+  type IoctlExtension,
   type IommufdContext,
   isIommuError,
   MAP_FLAG,
@@ -15,6 +16,7 @@ import {
   VM_PROT,
 } from '../src/index.ts';
 import { commandFrom, encodeStruct } from '../src/uapi/codec.ts';
+import { struct, u32, u64 } from '../src/uapi/struct-table.ts';
 
 const BUFFER = 0x2_0000_0000;
 const MEMORY = 0x1_0000_0000;
@@ -131,6 +133,53 @@ describe('typed and raw calls', () => {
       }),
       { numRuns: 200 },
     );
+  });
+});
+
+describe('buffers kept between calls', () => {
+  const spec = struct(0x3ba0, 16, 8, { value: u32(4), tail: u64(8, 'opt') });
+  const at = (offset: number): number => BUFFER + offset;
+
+  /** A context with one more ioctl, and what it finds in its struct. */
+  const extended = (serve: (bytes: Uint8Array, context: IommufdContext) => void) => {
+    const machine = createMachine({ ramBytes: 2 ** 22 });
+    const process = createProcess(machine);
+    process.mmap({ addr: BUFFER, length: 0x1000 });
+    const extension: IoctlExtension = {
+      name: 'EXTENSION',
+      spec,
+      serve: (call, bytes) => serve(bytes, call.context),
+    };
+    return { process, context: openIommufd(process, machine, { extensions: [extension] }) };
+  };
+
+  it('a shorter struct sees zeros, not the tail of the call before', () => {
+    const seen: number[][] = [];
+    const { context, process } = extended((bytes) =>
+      seen.push([...new Uint32Array(bytes.slice().buffer)]),
+    );
+    process.poke(at(0), bytesOf(16, 1, 2, 3));
+    process.poke(at(64), bytesOf(8, 4, 5, 6));
+    expect([context.ioctl(spec.ioctl, at(0)), context.ioctl(spec.ioctl, at(64))]).toEqual([0, 0]);
+    expect(seen).toEqual([
+      [16, 1, 2, 3],
+      [8, 4, 0, 0],
+    ]);
+    expect(process.peek(at(64), 16)).toEqual(bytesOf(8, 4, 5, 6));
+  });
+
+  it('a call made while the same one is served leaves its struct alone', () => {
+    const { context, process } = extended((bytes, inner) => {
+      if (bytes[4] === 1) expect(inner.ioctl(spec.ioctl, at(64))).toBe(0);
+      bytes[8] = 10 + (bytes[4] as number);
+    });
+    process.poke(at(64), bytesOf(16, 2, 0, 0));
+    expect(context.ioctl(spec.ioctl, at(64))).toBe(0); // leaves a buffer behind
+    process.poke(at(0), bytesOf(16, 1, 0, 0));
+    process.poke(at(64), bytesOf(16, 2, 0, 0));
+    expect(context.ioctl(spec.ioctl, at(0))).toBe(0);
+    expect(process.peek(at(0), 16)).toEqual(bytesOf(16, 1, 11, 0));
+    expect(process.peek(at(64), 16)).toEqual(bytesOf(16, 2, 12, 0));
   });
 });
 

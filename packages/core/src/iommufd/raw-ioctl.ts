@@ -25,32 +25,83 @@ export interface IoctlExtension {
   /** `'IOMMU_TEST_CMD'`. */
   readonly name: string;
   readonly spec: StructSpec;
-  /** Serves the call; the struct's bytes are read and written in place. */
+  /**
+   * Serves the call; the struct's bytes are read and written in place. They belong to the call:
+   * the next one finds its own struct there.
+   */
   serve(call: Call, bytes: Uint8Array): void;
 }
 
-interface Entry {
+/** Room for one struct, with a view that is made once: a view per call costs more than a copy. */
+class StructBuffer {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  /** Bytes the caller's struct has. */
+  userSize = 0;
+
+  constructor(sizeBytes: number) {
+    this.bytes = new Uint8Array(sizeBytes);
+    this.view = new DataView(this.bytes.buffer);
+  }
+}
+
+/** One ioctl of the table. */
+abstract class Entry {
   readonly name: string;
   readonly spec: StructSpec;
-  serve(call: Call, bytes: Uint8Array): void;
+  /** Kept between calls; a call made while another one is served gets its own. */
+  #spare: StructBuffer | undefined;
+
+  constructor(name: string, spec: StructSpec) {
+    this.name = name;
+    this.spec = spec;
+  }
+
+  /** A buffer of the struct's size, with old bytes in it. */
+  take(): StructBuffer {
+    const buffer = this.#spare ?? new StructBuffer(this.spec.size);
+    this.#spare = undefined;
+    return buffer;
+  }
+
+  /** Done with a buffer. */
+  give(buffer: StructBuffer): void {
+    this.#spare = buffer;
+  }
+
+  abstract serve(call: Call, buffer: StructBuffer): void;
 }
 
-const publicEntry = (name: IommuCommandName): Entry => {
-  const spec: StructSpec = IOMMU_STRUCTS[name];
-  const handler = HANDLERS[name] as Handler<unknown>;
-  return {
-    name,
-    spec,
-    serve: (call, bytes) => {
-      const command = decodeStruct(spec, bytes);
-      try {
-        handler(call, command);
-      } finally {
-        encodeStruct(spec, command, bytes);
-      }
-    },
-  };
-};
+class PublicEntry extends Entry {
+  readonly #handler: Handler<unknown>;
+
+  constructor(name: IommuCommandName) {
+    super(name, IOMMU_STRUCTS[name]);
+    this.#handler = HANDLERS[name] as Handler<unknown>;
+  }
+
+  serve(call: Call, { bytes, view }: StructBuffer): void {
+    const command = decodeStruct(this.spec, bytes, view);
+    try {
+      this.#handler(call, command);
+    } finally {
+      encodeStruct(this.spec, command, bytes, view);
+    }
+  }
+}
+
+class ExtensionEntry extends Entry {
+  readonly #extension: IoctlExtension;
+
+  constructor(extension: IoctlExtension) {
+    super(extension.name, extension.spec);
+    this.#extension = extension;
+  }
+
+  serve(call: Call, { bytes }: StructBuffer): void {
+    this.#extension.serve(call, bytes);
+  }
+}
 
 /** The ioctls of one context by number (low byte), as Linux's table with its holes. */
 export class IoctlTable {
@@ -58,8 +109,9 @@ export class IoctlTable {
   #end = FIRST_NUMBER;
 
   constructor(extensions: readonly IoctlExtension[]) {
-    for (const name of Object.keys(IOMMU_STRUCTS)) this.#add(publicEntry(name as IommuCommandName));
-    for (const extension of extensions) this.#add(extension);
+    for (const name of Object.keys(IOMMU_STRUCTS))
+      this.#add(new PublicEntry(name as IommuCommandName));
+    for (const extension of extensions) this.#add(new ExtensionEntry(extension));
   }
 
   /** Whether a number falls into the table, holes included. */
@@ -96,18 +148,58 @@ export const rawIoctl = (
   argument: number | bigint,
 ): RawResult => {
   if (!table.covers(request & 0xff)) return vfioIoctl(context, process, request, argument);
-  const sizeBytes = new Uint8Array(4);
   const entry = table.find(request);
   const call = new Call(context, process, entry?.name ?? `ioctl ${hex(request)}`);
-  if (!copyFromUser(process, argument, 0, sizeBytes)) return refused(cannotAccess(call, argument));
+  if (!entry) return refused(refuseUnknown(call, request, argument));
+  const buffer = entry.take();
+  try {
+    const refusal = fetchStruct(call, entry.spec, argument, buffer);
+    return refusal ? refused(refusal) : serve(call, entry, buffer, argument);
+  } finally {
+    entry.give(buffer);
+  }
+};
+
+/** The size comes first, even for a number that nobody serves. */
+const refuseUnknown = (call: Call, request: number, argument: number | bigint): IommuError =>
+  copyFromUser(call.process, argument, 0, new Uint8Array(4))
+    ? unknownRequest(call, request)
+    : cannotAccess(call, argument);
+
+/** Copy the caller's struct in; the refusal if that cannot be. */
+const fetchStruct = (
+  call: Call,
+  spec: StructSpec,
+  argument: number | bigint,
+  buffer: StructBuffer,
+): IommuError | undefined => {
+  const { bytes, view } = buffer;
+  // Most callers know exactly this struct: one copy then brings the size and what it covers.
+  if (copyFromUser(call.process, argument, 0, bytes) && view.getUint32(0, true) === spec.size) {
+    buffer.userSize = spec.size;
+    return undefined;
+  }
+  return fetchOtherSize(call, spec, argument, buffer);
+};
+
+/** Size first, then as much as it says. */
+const fetchOtherSize = (
+  call: Call,
+  spec: StructSpec,
+  argument: number | bigint,
+  buffer: StructBuffer,
+): IommuError | undefined => {
+  const { process } = call;
+  const sizeBytes = new Uint8Array(4);
+  if (!copyFromUser(process, argument, 0, sizeBytes)) return cannotAccess(call, argument);
   const userSize = new DataView(sizeBytes.buffer).getUint32(0, true);
-  if (!entry) return refused(unknownRequest(call, request));
-  const { spec } = entry;
-  if (userSize < spec.min) return refused(tooShort(call, userSize, spec));
-  const bytes = copyStructFromUser(process, argument, 0, userSize, spec.size);
-  if (bytes === EFAULT) return refused(cannotAccess(call, argument));
-  if (typeof bytes === 'number') return refused(tooLong(call, userSize, spec));
-  return serve(call, entry, bytes, argument, userSize);
+  if (userSize < spec.min) return tooShort(call, userSize, spec);
+  const copied = copyStructFromUser(process, argument, 0, userSize, spec.size);
+  if (copied === EFAULT) return cannotAccess(call, argument);
+  if (typeof copied === 'number') return tooLong(call, userSize, spec);
+  buffer.bytes.set(copied);
+  buffer.userSize = userSize;
+  return undefined;
 };
 
 const refused = (refusal: IommuError): RawResult => ({ result: -refusal.errno, refusal });
@@ -139,19 +231,19 @@ const tooLong = (call: Call, size: number, { size: full }: StructSpec): IommuErr
 const serve = (
   call: Call,
   entry: Entry,
-  bytes: Uint8Array,
+  buffer: StructBuffer,
   argument: number | bigint,
-  userSize: number,
 ): RawResult => {
+  const { bytes, userSize } = buffer;
   let refusal: IommuError | undefined;
   try {
-    entry.serve(call, bytes);
+    entry.serve(call, buffer);
   } catch (error) {
     if (!isIommuError(error)) throw error;
     refusal = error;
   }
   if (!refusal || call.answersOnError) {
-    const answer = bytes.subarray(0, Math.min(userSize, entry.spec.size));
+    const answer = userSize < bytes.length ? bytes.subarray(0, userSize) : bytes;
     if (call.answers && !copyToUser(call.process, argument, 0, answer)) {
       if (!refusal) call.undo?.();
       return refused(cannotAccess(call, argument));

@@ -78,17 +78,32 @@ const writeField = (view: DataView, { at, kind }: FieldSpec, value: number | big
 const viewOf = (bytes: Uint8Array): DataView =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-/** Decode a whole struct; `bytes` has at least `spec.size` bytes. */
-export const decodeStruct = (spec: StructSpec, bytes: Uint8Array): AnyCommand => {
-  const view = viewOf(bytes);
+/**
+ * Decode a whole struct; `bytes` has at least `spec.size` bytes.
+ *
+ * @param view of the same bytes, where the caller has one
+ */
+export const decodeStruct = (
+  spec: StructSpec,
+  bytes: Uint8Array,
+  view = viewOf(bytes),
+): AnyCommand => {
   const command: AnyCommand = {};
   for (const field of fieldsOf(spec)) command[field.key] = readField(view, field);
   return command;
 };
 
-/** Write every field of a command into `bytes` (program-held bytes in pointer fields stay out). */
-export const encodeStruct = (spec: StructSpec, command: AnyCommand, bytes: Uint8Array): void => {
-  const view = viewOf(bytes);
+/**
+ * Write every field of a command into `bytes` (program-held bytes in pointer fields stay out).
+ *
+ * @param view of the same bytes, where the caller has one
+ */
+export const encodeStruct = (
+  spec: StructSpec,
+  command: AnyCommand,
+  bytes: Uint8Array,
+  view = viewOf(bytes),
+): void => {
   for (const field of fieldsOf(spec)) {
     const value = command[field.key];
     if (value !== undefined && !(value instanceof Uint8Array)) writeField(view, field, value);
