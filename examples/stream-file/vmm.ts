@@ -104,7 +104,7 @@ export const createVmm = (medium: Medium, guestMib: number): Vmm => {
     data: encodeHwptVtdS1({ pgtblAddr: guest.rootGpa, addrWidth: 48 }),
     faultId: outFaultId,
   }).outHwptId;
-  step('IOMMU_HWPT_ALLOC', `HWPT ${nested}`, 'stage 1, GVA to GPA, the table is the guest’s own');
+  step('IOMMU_HWPT_ALLOC', `HWPT ${nested}`, 'stage 1, GVA to GPA, in a table that the guest owns');
   context.deviceAttach(devId, nested, PASID);
   step(
     'VFIO_DEVICE_ATTACH_IOMMUFD_PT',
