@@ -3,6 +3,7 @@
 //   node --expose-gc memory.mjs OP     prints one JSON line
 //
 // One count per process: buffers of an earlier table may be freed late.
+import { setTimeout } from 'node:timers/promises';
 import { createMachine, createProcess, IOPT_PROT, IoPagetable, PinContext } from '../dist/index.js';
 import { print, shuffled } from './measure.mjs';
 
@@ -14,19 +15,23 @@ const userVa = owner.mmap({ length: PAGE });
 const context = new PinContext(machine.memory);
 const user = { process: owner, userVa, length: PAGE, prot: IOPT_PROT.READ };
 
-const inUse = () => {
-  globalThis.gc();
+/** Buffers are freed by another thread some time after the collection that found them unused. */
+const inUse = async () => {
+  for (let i = 0; i < 3; i++) {
+    globalThis.gc();
+    await setTimeout(100);
+  }
   const { heapUsed, arrayBuffers } = process.memoryUsage();
   return heapUsed + arrayBuffers;
 };
 
 /** Fill a new table in a given order; bytes per area that stay. */
-function perArea(order, source, fill) {
+async function perArea(order, source, fill) {
   fill(new IoPagetable(context), source, 0); // code and caches exist before the count
-  const before = inUse();
+  const before = await inUse();
   const iopt = new IoPagetable(context);
   for (const i of order) fill(iopt, source, i);
-  const bytes = (inUse() - before) / AREAS;
+  const bytes = ((await inUse()) - before) / AREAS;
   if (iopt.areas.count !== AREAS) throw new Error(`${iopt.areas.count} areas`);
   return bytes;
 }
@@ -47,4 +52,4 @@ const CASES = {
 };
 const op = process.argv[2];
 const target = op === 'memory-area-and-pages' ? undefined : 64;
-print({ op, areas: AREAS, bytes: CASES[op](), target });
+print({ op, areas: AREAS, bytes: await CASES[op](), target });
