@@ -74,6 +74,14 @@ describe('SMMUv3 through the bus', () => {
     ]);
   });
 
+  test('a record holds the whole address of the access', () => {
+    const { device, unit, faults, paging } = setUp();
+    unit.attach(device, -1, paging());
+    expect(writes(device, IOVA * 4096 + 0x678)).toBe(false);
+    const [, , , , lo] = (faults[0] as UnrecoverableFault).words;
+    expect((lo as number) % 4096).toBe(0x678);
+  });
+
   test('a write to a read-only page is F_PERMISSION of stage 2', () => {
     const { device, unit, faults, frame, paging } = setUp();
     const domain = paging();

@@ -93,7 +93,7 @@ export class Endpoint {
       iova,
       source,
       options,
-      (pasid, pfn) => this.#untranslated(pasid, pfn, access),
+      (pasid, pfn, offset) => this.#untranslated(pasid, pfn, access, offset),
       true,
     );
   }
@@ -110,7 +110,7 @@ export class Endpoint {
       iova,
       target,
       options,
-      (pasid, pfn) => this.#untranslated(pasid, pfn, access),
+      (pasid, pfn, offset) => this.#untranslated(pasid, pfn, access, offset),
       false,
     );
   }
@@ -215,8 +215,10 @@ export class Endpoint {
     return prgi;
   }
 
-  #untranslated(pasid: number, iovaPfn: number, access: number): number {
-    return this.agent ? this.agent.translatePage(this.rid, pasid, iovaPfn, access) : iovaPfn;
+  #untranslated(pasid: number, iovaPfn: number, access: number, offset: number): number {
+    return this.agent
+      ? this.agent.translatePage(this.rid, pasid, iovaPfn, access, offset)
+      : iovaPfn;
   }
 
   #translated(pasid: number, iovaPfn: number, write: boolean): number {
@@ -247,7 +249,7 @@ export class Endpoint {
     iova: number | bigint,
     bytes: Uint8Array,
     options: DmaOptions,
-    translate: (pasid: number, iovaPfn: number) => number,
+    translate: (pasid: number, iovaPfn: number, offset: number) => number,
     write: boolean,
   ): number {
     const pasid = this.#checkedPasid(options);
@@ -257,7 +259,7 @@ export class Endpoint {
     let done = 0;
     while (done < bytes.length) {
       const length = Math.min(PAGE_BYTES - offset, bytes.length - done);
-      const frame = translate(pasid, pfn);
+      const frame = translate(pasid, pfn, offset);
       if (frame < 0) return done;
       const part = bytes.subarray(done, done + length);
       const pa = frame * PAGE_BYTES + offset;

@@ -105,9 +105,17 @@ export interface TranslationAgent {
    * @param pasid 20 bits, or {@link NO_PASID}
    * @param iovaPfn 4 KiB frame number of the 64-bit IOVA
    * @param access sum of {@link ACCESS} bits
+   * @param offset byte offset of the access in its page, for fault records that hold the whole
+   *   address (SMMUv3, AMD-Vi); 0 when left out
    * @returns the 4 KiB frame number of the host physical page, or negative when blocked
    */
-  translatePage(rid: number, pasid: number, iovaPfn: number, access: number): number;
+  translatePage(
+    rid: number,
+    pasid: number,
+    iovaPfn: number,
+    access: number,
+    offset?: number,
+  ): number;
   /**
    * Answer an ATS translation request. `access` without WRITE is a request with NW=1.
    *

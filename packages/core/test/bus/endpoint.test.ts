@@ -18,7 +18,16 @@ class TableAgent implements TranslationAgent {
   readonly pageRequests: PageRequest[] = [];
   translationRequests = 0;
 
-  translatePage(_rid: number, pasid: number, iovaPfn: number, access: number): number {
+  readonly offsets: number[] = [];
+
+  translatePage(
+    _rid: number,
+    pasid: number,
+    iovaPfn: number,
+    access: number,
+    offset: number,
+  ): number {
+    this.offsets.push(offset);
     const page = this.pages.get(`${pasid}/${iovaPfn}`);
     return page && (page.write || (access & ACCESS.WRITE) === 0) ? page.pfn : -1;
   }
@@ -85,6 +94,7 @@ describe('untranslated DMA', () => {
     machine.memory.copyOut((frame + 9) * PAGE + 0xff0, low);
     machine.memory.copyOut((frame + 3) * PAGE, high);
     expect([...low, ...high]).toEqual([...data]);
+    expect(agent.offsets).toEqual([0xff0, 0]);
     const back = new Uint8Array(0x20);
     expect(endpoint.dmaRead(0x5ff0n, back)).toBe(0x20);
     expect(back).toEqual(data);
