@@ -1,10 +1,5 @@
-import type {
-  IommuDriver,
-  IommuUnit,
-  PageFault,
-  UnitDevice,
-  UnrecoverableFault,
-} from '../driver/contract.ts';
+import type { IommuDriver, IommuUnit, UnitDevice } from '../driver/contract.ts';
+import type { PageFault, UnrecoverableFault } from '../driver/faults.ts';
 import { refuse } from '../errors.ts';
 import { PhysicalMemory } from '../memory/physical-memory.ts';
 import { formatRid, parseRid } from './bdf.ts';

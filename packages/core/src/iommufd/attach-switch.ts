@@ -4,7 +4,7 @@
  * @linux drivers/iommu/iommufd/device.c iommufd_hwpt_attach_device, drivers/iommu/iommu.c
  * @module
  */
-import type { Domain } from '../driver/contract.ts';
+import type { Domain } from '../driver/domains.ts';
 import { refuse } from '../errors.ts';
 import type { IommufdDevice } from './device.ts';
 import { type AttachHandle, RID_PASID } from './group.ts';

@@ -5,7 +5,7 @@
  * @module
  */
 import { pfnToAddress } from '@iommukit/bits';
-import type { PageFault } from '../driver/contract.ts';
+import type { PageFault } from '../driver/faults.ts';
 import type { Process } from '../memory/index.ts';
 import { PAGE_RESPONSE, PGFAULT_FLAG } from '../uapi/constants.ts';
 import { type FileOperations, filesOf, OpenFile, POLL } from '../uapi/files.ts';

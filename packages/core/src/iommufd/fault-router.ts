@@ -5,7 +5,7 @@
  * @linux drivers/iommu/io-pgfault.c iommu_report_device_fault, find_fault_handler
  * @module
  */
-import type { PageFault } from '../driver/contract.ts';
+import type { PageFault } from '../driver/faults.ts';
 import type { IommufdDevice } from './device.ts';
 import { type AttachHandle, RID_PASID } from './group.ts';
 

@@ -5,7 +5,7 @@
  * @linux drivers/iommu/iommufd/viommu.c iommufd_hw_queue_alloc_ioctl
  * @module
  */
-import type { HwQueueOps } from '../driver/contract.ts';
+import type { HwQueueOps } from '../driver/viommu-backend.ts';
 import { U64_MAX } from '../uapi/constants.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import { Access } from './access.ts';

@@ -4,7 +4,8 @@
  * @linux drivers/iommu/iommufd/hw_pagetable.c
  * @module
  */
-import type { NestedDomain, UserBlob } from '../driver/contract.ts';
+import type { NestedDomain } from '../driver/domains.ts';
+import type { UserBlob } from '../driver/vendor-data.ts';
 import { refuse } from '../errors.ts';
 import { HW_CAP, HWPT_ALLOC } from '../uapi/constants.ts';
 import type { IommuCommand } from '../uapi/structs.ts';

@@ -5,7 +5,7 @@
  *   io_pagetable.c iopt_read_and_clear_dirty_data
  * @module
  */
-import type { DirtyOps } from '../driver/contract.ts';
+import type { DirtyOps } from '../driver/domains.ts';
 import { DIRTY_TRACKING, GET_DIRTY_BITMAP, U64_MAX } from '../uapi/constants.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';

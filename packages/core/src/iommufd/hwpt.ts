@@ -4,7 +4,7 @@
  * @linux drivers/iommu/iommufd/hw_pagetable.c
  * @module
  */
-import type { NestedDomain, PagingDomain } from '../driver/contract.ts';
+import type { NestedDomain, PagingDomain } from '../driver/domains.ts';
 import type { FaultQueue } from './fault-queue.ts';
 import type { Ioas } from './ioas.ts';
 import type { IommufdObject } from './objects.ts';

@@ -4,7 +4,7 @@
  * @linux drivers/iommu/iommufd/main.c iommufd_fops_mmap, driver.c _iommufd_alloc_mmap
  * @module
  */
-import type { MmapRegion } from '../driver/contract.ts';
+import type { MmapRegion } from '../driver/viommu-backend.ts';
 import { MAP_FLAG, MemoryFile, type Process, VM_PROT } from '../memory/index.ts';
 import type { FileMapping } from '../uapi/files.ts';
 import type { IommufdObject } from './objects.ts';

@@ -5,9 +5,10 @@
  * @linux drivers/iommu/iommufd/hwpt_noiommu.c
  * @module
  */
-import type { BlockingDomain, IommuDriver, IommuUnit, PagingDomain } from '../driver/contract.ts';
+import type { IommuDriver, IommuUnit } from '../driver/contract.ts';
 import { DRIVER_API_VERSION } from '../driver/contract.ts';
 import { defineDriver } from '../driver/define-driver.ts';
+import type { BlockingDomain, PagingDomain } from '../driver/domains.ts';
 import { refuse } from '../errors.ts';
 
 const GRANULE_LG2 = 12;

@@ -4,7 +4,7 @@
  * @linux include/linux/iommu.h iommu_copy_struct_from_user and its relatives
  * @module
  */
-import type { UserArray, UserBlob } from '../driver/contract.ts';
+import type { UserArray, UserBlob } from '../driver/vendor-data.ts';
 import type { UserPointer } from '../uapi/struct-table.ts';
 import { copyFromUser, copyStructFromUser, copyToUser } from '../uapi/user-access.ts';
 import type { Call } from './call.ts';

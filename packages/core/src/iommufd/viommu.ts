@@ -4,7 +4,8 @@
  * @linux drivers/iommu/iommufd/viommu.c
  * @module
  */
-import type { IommuUnit, ViommuBackend } from '../driver/contract.ts';
+import type { IommuUnit } from '../driver/contract.ts';
+import type { ViommuBackend } from '../driver/viommu-backend.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';
 import type { HwQueue } from './hw-queue.ts';

@@ -3,7 +3,7 @@
  * domain's granules, with the first and last page cut where the area starts or ends inside one.
  * @module
  */
-import { type PagingDomain, PROT } from '../driver/contract.ts';
+import { type PagingDomain, PROT } from '../driver/domains.ts';
 import { FrameRuns } from '../memory/index.ts';
 
 /** What an I/O page table needs of a paging domain. */

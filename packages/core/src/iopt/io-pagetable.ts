@@ -7,7 +7,6 @@
 import { ACCOUNT, type PinnableFile } from '../memory/index.ts';
 import type { IoptAccess } from './access.ts';
 import { checkU64, fromPair, LOW_MASK, lowOf, MAX_PFN, pfnOf, type U64 } from './address.ts';
-import { IovaAllocator } from './allocator.ts';
 import { AreaFiller, type DomainEntry } from './area-filler.ts';
 import { Areas } from './areas.ts';
 import { forEachContiguous, iovaSpan } from './contiguous.ts';
@@ -21,6 +20,7 @@ import {
 } from './mapping.ts';
 import { IoptPages } from './pages.ts';
 import type { PinContext } from './pins.ts';
+import { Placement } from './placement.ts';
 import * as refusal from './refusals.ts';
 import { AllowedRanges, type IovaRange, type ReservedRange, ReservedRanges } from './reserved.ts';
 import { unmapRange } from './unmap.ts';
@@ -43,14 +43,12 @@ export class IoPagetable {
   /** Bytes that the last unmap removed, also when it failed in the end. */
   lastUnmappedBytes: U64 = 0;
   readonly filler: AreaFiller;
-  private readonly allocator: IovaAllocator;
-  /** IOVA of the mapping being made. */
-  private pfn = 0;
-  private low = 0;
+  /** Where the mapping being made goes. */
+  private readonly placement: Placement;
 
   constructor(context: PinContext) {
     this.context = context;
-    this.allocator = new IovaAllocator(this.areas.tree);
+    this.placement = new Placement(this);
     this.filler = new AreaFiller(this);
   }
 
@@ -94,10 +92,10 @@ export class IoPagetable {
   ): U64 {
     try {
       if (iova !== undefined) checkU64(op, 'dst_iova', iova);
-      this.setIova(iova);
+      this.placement.set(iova);
       this.mapSlices(op, slices, pfnOf(length), lowOf(length), iova !== undefined, prot);
       for (const { pages } of slices) pages.references++;
-      return this.announced(op, fromPair(this.pfn, this.low), length);
+      return this.announced(op, this.placement.iova, length);
     } finally {
       for (const { pages } of slices) pages.put();
     }
@@ -203,11 +201,6 @@ export class IoPagetable {
     return iova;
   }
 
-  private setIova(iova: U64 | undefined): void {
-    this.pfn = iova === undefined ? 0 : pfnOf(iova);
-    this.low = iova === undefined ? 0 : lowOf(iova);
-  }
-
   private mapNew(
     op: string,
     options: MapOptions,
@@ -241,10 +234,10 @@ export class IoPagetable {
       writable: (prot & IOPT_PROT.WRITE) !== 0,
       mode: free ? ACCOUNT.NONE : (options.accountMode ?? ACCOUNT.USER),
     });
-    this.setIova(iova);
+    this.placement.set(iova);
     const slice = { pages, startIndex: 0, pageOffset, lengthPages, lengthLow };
     this.mapSlices(op, [slice], lengthPages, lengthLow, iova !== undefined, prot);
-    return fromPair(this.pfn, this.low);
+    return this.placement.iova;
   }
 
   private mapSlices(
@@ -263,51 +256,15 @@ export class IoPagetable {
     if (low & mask) {
       throw refusal.misaligned(op, 'length', fromPair(pages, low), this.iovaAlignment);
     }
-    if (fixed) this.checkFixed(op, pages, low);
-    else this.choose(op, slices[0] as PagesSlice, pages, low);
+    const { placement } = this;
+    if (fixed) placement.check(op, pages, low);
+    else placement.choose(op, slices[0] as PagesSlice, pages, low);
     for (const slice of slices) {
       if (prot & IOPT_PROT.WRITE && !slice.pages.writable) throw refusal.readOnlyPages(op);
       if (slice.pageOffset & mask) {
         throw refusal.misaligned(op, 'page offset', slice.pageOffset, this.iovaAlignment);
       }
     }
-    this.filler.add(op, slices, this.pfn, this.low, prot);
-  }
-
-  /** @linux drivers/iommu/iommufd/io_pagetable.c iopt_check_iova */
-  private checkFixed(op: string, pages: number, low: number): void {
-    const iova = fromPair(this.pfn, this.low);
-    if (this.low & (this.iovaAlignment - 1)) {
-      throw refusal.misaligned(op, 'iova', iova, this.iovaAlignment);
-    }
-    const end = this.low + low - 1;
-    const lastPfn = this.pfn + pages + (end >> 12);
-    const lastLow = end & LOW_MASK;
-    if (lastPfn > MAX_PFN) throw refusal.wraps(op, 'iova', iova, fromPair(pages, low));
-    if (this.reserved.touches(this.pfn, this.low, lastPfn, lastLow)) {
-      const range = { start: iova, last: fromPair(lastPfn, lastLow) };
-      throw refusal.inReserved(op, range, this.reserved.conflict(range) as ReservedRange);
-    }
-    if (this.areas.tree.seekOverlap(this.pfn, this.low, lastPfn, lastLow)) {
-      const range = { start: iova, last: fromPair(lastPfn, lastLow) };
-      throw refusal.alreadyMapped(op, range, { start: this.areas.start, last: this.areas.last });
-    }
-  }
-
-  private choose(
-    op: string,
-    { pages, startIndex, pageOffset }: PagesSlice,
-    n: number,
-    low: number,
-  ) {
-    const { allocator, iovaAlignment } = this;
-    const addrPfn = pages.basePage + startIndex;
-    const { allowed, reserved } = this;
-    const rc = allocator.find(n, low, addrPfn, pageOffset, iovaAlignment, allowed, reserved);
-    if (rc < 0) {
-      throw refusal.noIova(op, rc, fromPair(n, low), allocator.alignment, iovaAlignment);
-    }
-    this.pfn = allocator.pfn;
-    this.low = allocator.low;
+    this.filler.add(op, slices, placement.pfn, placement.low, prot);
   }
 }
