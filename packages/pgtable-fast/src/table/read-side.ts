@@ -1,0 +1,148 @@
+/**
+ * The side of a page table that reads: look-ups, walks, read-back.
+ * @module
+ */
+import type { Engine } from '../engine/engine.ts';
+import type { PageTableFormat } from '../formats/format.ts';
+import { CONTROL, levelsOf, rootOf, SCRATCH_BYTES } from '../pool/pool-layout.ts';
+import type { Shard } from '../pool/shard.ts';
+import type { WalkTrace } from '../walk/walk-trace.ts';
+import { createWalker, type Walker, type WalkMemory } from '../walk/walker.ts';
+import type { LeafRecord, PageTable } from './page-table.ts';
+
+/** Runs that fit in the scratch area. */
+const SCRATCH_RUNS = SCRATCH_BYTES / 16;
+/** Frames that fit in the scratch area. */
+const SCRATCH_FRAMES = SCRATCH_BYTES / 8;
+/** From here on a copy by subarray is faster than one by a loop, its two small objects included. */
+const BULK_FRAMES = 256;
+
+/** What every side of a table knows of it. */
+export interface TableState {
+  /** Offset of the control block; 0 after `destroy`. */
+  block: number;
+  /** What the engine's translate takes: the top word, or the control block of a growing table. */
+  translateHandle: number;
+  /** The top word of the control block, see `topWord()` of the pool layout. */
+  readonly topWord: number;
+}
+
+/** The members of a page table that are here. */
+export type ReadSide = TableState &
+  Pick<
+    PageTable,
+    | 'format'
+    | 'rootPa'
+    | 'levels'
+    | 'iovaBits'
+    | 'oaBits'
+    | 'pageSizesLg2'
+    | 'translate'
+    | 'translateBatch'
+    | 'readRuns'
+    | 'walk'
+    | 'nextLeaf'
+  >;
+
+/** Defines the reading side of the tables of `engine` on `shard`. */
+export function defineReadSide(
+  shard: Shard,
+  engine: Engine,
+): new (
+  format: PageTableFormat,
+  block: number,
+) => ReadSide {
+  const { translate } = engine;
+  const memory: WalkMemory = {
+    regionAt: (pa) => (pa >= shard.base && pa < shard.base + shard.size ? shard : undefined),
+  };
+
+  return class TableReader implements ReadSide {
+    readonly format: PageTableFormat;
+    block: number;
+    translateHandle: number;
+    #walker: Walker | undefined;
+
+    constructor(format: PageTableFormat, block: number) {
+      this.format = format;
+      this.block = block;
+      this.translateHandle = format.growing ? block : this.topWord;
+    }
+
+    get topWord(): number {
+      return shard.words[(this.block >>> 2) + CONTROL.TOP] as number;
+    }
+
+    get rootPa(): number {
+      return shard.base - shard.byteOffset + rootOf(this.topWord);
+    }
+
+    get levels(): number {
+      return levelsOf(this.topWord);
+    }
+
+    get iovaBits(): number {
+      return this.format.iovaBits;
+    }
+
+    get oaBits(): number {
+      return this.format.oaBits;
+    }
+
+    get pageSizesLg2(): readonly number[] {
+      return this.format.pageSizesLg2;
+    }
+
+    translate(iovaPfn: number): number {
+      return translate(this.translateHandle, iovaPfn);
+    }
+
+    translateBatch(iovaPfns: Float64Array, out: Float64Array, count: number): void {
+      for (let at = 0; at < count; at += SCRATCH_FRAMES) {
+        const n = Math.min(SCRATCH_FRAMES, count - at);
+        const scratch = shard.scratchF64;
+        if (n >= BULK_FRAMES) scratch.set(iovaPfns.subarray(at, at + n));
+        else for (let i = 0; i < n; i++) scratch[i] = iovaPfns[at + i] as number;
+        engine.translateBatch(this.translateHandle, n);
+        if (n >= BULK_FRAMES) out.set(scratch.subarray(0, n), at);
+        else for (let i = 0; i < n; i++) out[at + i] = scratch[i] as number;
+      }
+    }
+
+    readRuns(iovaPfn: number, countPages: number, out: Float64Array): number {
+      const capacity = out.length >>> 1;
+      let runs = 0;
+      let done = 0;
+      do {
+        const room = Math.min(SCRATCH_RUNS, capacity - runs);
+        const n = engine.readRuns(this.block, iovaPfn + done, countPages - done, room);
+        if (n <= 0) return n < 0 ? n : runs;
+        const scratch = shard.scratchF64;
+        for (let i = 0; i < n * 2; i += 2) {
+          out[runs * 2 + i] = scratch[i] as number;
+          out[runs * 2 + i + 1] = scratch[i + 1] as number;
+          done += scratch[i + 1] as number;
+        }
+        runs += n;
+      } while (done < countPages && runs < capacity);
+      return runs;
+    }
+
+    walk(iovaPfn: number, trace: WalkTrace): number {
+      this.#walker ??= createWalker(this.format);
+      return this.#walker.walk(memory, this.rootPa, this.levels, iovaPfn, trace);
+    }
+
+    nextLeaf(iovaPfn: number, endPfn: number, leaf: LeafRecord): boolean {
+      if (engine.nextLeaf(this.block, iovaPfn, endPfn) === 0) return false;
+      const scratch = shard.scratchF64;
+      leaf.iovaPfn = scratch[0] as number;
+      leaf.oaPfn = scratch[1] as number;
+      leaf.pages = scratch[2] as number;
+      leaf.level = scratch[3] as number;
+      leaf.wordLo = scratch[4] as number;
+      leaf.wordHi = scratch[5] as number;
+      return true;
+    }
+  };
+}
