@@ -1,4 +1,4 @@
-import type { BusPort, PageGroupResponse } from '@iommukit/core';
+import type { BusPort, InvalidationAnswer, PageGroupResponse } from '@iommukit/core';
 import type { RegisterFile } from './host/register-file.ts';
 
 /** The register accesses of a hardware unit. */
@@ -54,7 +54,7 @@ export class MessageGate implements BusPort {
     addressPfn: number,
     sizeLg2: number,
     global: boolean,
-  ): boolean {
+  ): InvalidationAnswer {
     return this.#bus.invalidateDeviceTlb(rid, pasid, addressPfn, sizeLg2, global);
   }
 

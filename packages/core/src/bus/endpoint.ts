@@ -7,6 +7,8 @@ import {
   ATS_STATUS,
   BLOCKED,
   createAtsCompletion,
+  INVALIDATION_ANSWER,
+  type InvalidationAnswer,
   NO_PASID,
   type TranslationAgent,
 } from './request.ts';
@@ -28,6 +30,8 @@ export interface EndpointOptions {
   readonly pri?: boolean;
   /** Pages that the device's own TLB holds; default {@link DEVICE_TLB_ENTRIES}. */
   readonly deviceTlbEntries?: number;
+  /** How an ATS device answers invalidations of its TLB; default `COMPLETE`. */
+  readonly invalidationAnswer?: InvalidationAnswer;
   /** Name of the IOMMU group it falls into; default a group of its own. */
   readonly group?: string;
 }
@@ -62,6 +66,8 @@ export class Endpoint {
   readonly group: IommuGroup;
   /** The device's own TLB (ATC), used by ATS devices. */
   readonly deviceTlb: DeviceTlb;
+  /** How it answers invalidations from now on: a device may hang, or go wrong, at any time. */
+  invalidationAnswer: InvalidationAnswer;
   /** The unit that translates for this device; undefined = no IOMMU, addresses pass through. */
   agent: TranslationAgent | undefined;
   readonly #machine: Machine;
@@ -79,6 +85,7 @@ export class Endpoint {
     this.ats = options.ats ?? false;
     this.pri = options.pri ?? false;
     this.deviceTlb = new DeviceTlb(options.deviceTlbEntries);
+    this.invalidationAnswer = options.invalidationAnswer ?? INVALIDATION_ANSWER.COMPLETE;
   }
 
   /**
@@ -192,6 +199,22 @@ export class Endpoint {
     const listener = this.#waiting.get(prgi);
     this.#waiting.delete(prgi);
     listener?.(code);
+  }
+
+  /**
+   * Called by the machine when an invalidation request for this device arrives; see
+   * {@link DeviceTlb.invalidate}. A device without ATS has nothing that could answer.
+   */
+  receiveInvalidation(
+    pasid: number,
+    addressPfn: number,
+    sizeLg2: number,
+    global: boolean,
+  ): InvalidationAnswer {
+    const answer = this.ats ? this.invalidationAnswer : INVALIDATION_ANSWER.NONE;
+    if (answer === INVALIDATION_ANSWER.NONE) return answer;
+    this.deviceTlb.invalidate(pasid, addressPfn, sizeLg2, global);
+    return answer;
   }
 
   #checkedPasid(options: DmaOptions): number {

@@ -5,7 +5,12 @@ import { PhysicalMemory } from '../memory/physical-memory.ts';
 import { formatRid, parseRid } from './bdf.ts';
 import { Endpoint, type EndpointOptions } from './endpoint.ts';
 import { IommuGroups } from './group.ts';
-import type { BusPort, PageGroupResponse } from './request.ts';
+import {
+  type BusPort,
+  INVALIDATION_ANSWER,
+  type InvalidationAnswer,
+  type PageGroupResponse,
+} from './request.ts';
 
 /** What a machine is made of. */
 export interface MachineOptions {
@@ -214,11 +219,11 @@ export class Machine implements BusPort {
     addressPfn: number,
     sizeLg2: number,
     global: boolean,
-  ): boolean {
+  ): InvalidationAnswer {
     const endpoint = this.#endpoints.get(rid);
-    if (!endpoint?.ats) return false;
-    endpoint.deviceTlb.invalidate(pasid, addressPfn, sizeLg2, global);
-    return true;
+    return endpoint
+      ? endpoint.receiveInvalidation(pasid, addressPfn, sizeLg2, global)
+      : INVALIDATION_ANSWER.NONE;
   }
 
   raiseMessage(address: number, data: number): void {

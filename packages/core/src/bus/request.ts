@@ -94,6 +94,23 @@ export interface PageGroupResponse {
 }
 
 /**
+ * What comes back for an ATS invalidation request.
+ *
+ * @spec PCI Express Base 6.0, 10.3.1 to 10.3.3 (invalidate request and completion)
+ */
+export const INVALIDATION_ANSWER = {
+  /** The entries are gone. */
+  COMPLETE: 0,
+  /** Nothing in time; the device may go on using its entries. */
+  NONE: 1,
+  /** The entries are gone, but the completion fits no request: its ITag or requester id is wrong. */
+  UNEXPECTED: 2,
+} as const;
+
+/** One of {@link INVALIDATION_ANSWER}. */
+export type InvalidationAnswer = (typeof INVALIDATION_ANSWER)[keyof typeof INVALIDATION_ANSWER];
+
+/**
  * What a bus asks of an IOMMU: the hardware half of a driver, or a plugin's own translate.
  * Blocked requests are recorded by the agent in its own fault records; nothing here throws.
  */
@@ -150,7 +167,6 @@ export interface BusPort {
    * @param addressPfn first frame of the region
    * @param sizeLg2 lg2 of the region's bytes; 64 = everything
    * @param global drop matching entries of every PASID
-   * @returns true when the device answered; false = no answer in time
    */
   invalidateDeviceTlb(
     rid: number,
@@ -158,7 +174,7 @@ export interface BusPort {
     addressPfn: number,
     sizeLg2: number,
     global: boolean,
-  ): boolean;
+  ): InvalidationAnswer;
   /** A message-signalled interrupt: one dword write that no IOMMU remaps. */
   raiseMessage(address: number, data: number): void;
 }

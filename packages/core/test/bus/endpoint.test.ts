@@ -5,6 +5,7 @@ import {
   type AtsCompletion,
   createMachine,
   type Endpoint,
+  INVALIDATION_ANSWER,
   type Machine,
   type PageRequest,
   type TranslationAgent,
@@ -150,7 +151,9 @@ describe('ATS and the device TLB (PCIe 10.3)', () => {
     expect(endpoint.atsWrite(0, bytes(8, 50), { pasid: 1 })).toBe(8);
     expect(agent.translationRequests).toBe(1);
     expect(machine.memory.read32((frame + 1) * PAGE)).toBe(0);
-    expect(machine.invalidateDeviceTlb(endpoint.rid, 1, 0, 12, false)).toBe(true);
+    expect(machine.invalidateDeviceTlb(endpoint.rid, 1, 0, 12, false)).toBe(
+      INVALIDATION_ANSWER.COMPLETE,
+    );
     expect(endpoint.atsWrite(0, bytes(8, 90), { pasid: 1 })).toBe(8);
     expect(machine.memory.view((frame + 1) * PAGE, 8)).toEqual(bytes(8, 90));
   });
@@ -167,6 +170,32 @@ describe('ATS and the device TLB (PCIe 10.3)', () => {
     machine.invalidateDeviceTlb(endpoint.rid, pasid, pfn, sizeLg2, false);
     endpoint.atsTranslate(0, true, { pasid: 1 });
     expect(agent.translationRequests).toBe(left ? 1 : 2);
+  });
+
+  test.each([
+    { answer: 'COMPLETE', gone: true },
+    { answer: 'UNEXPECTED', gone: true },
+    { answer: 'NONE', gone: false },
+  ] as const)('a device that answers $answer has dropped the entry: $gone', ({ answer, gone }) => {
+    const { machine, endpoint, agent, frame } = setup();
+    agent.pages.set('1/0', { pfn: frame, write: true });
+    endpoint.atsTranslate(0, true, { pasid: 1 });
+    endpoint.invalidationAnswer = INVALIDATION_ANSWER[answer];
+    expect(machine.invalidateDeviceTlb(endpoint.rid, 1, 0, 12, false)).toBe(
+      INVALIDATION_ANSWER[answer],
+    );
+    endpoint.atsTranslate(0, true, { pasid: 1 });
+    expect(agent.translationRequests).toBe(gone ? 2 : 1);
+  });
+
+  test('a device without ATS, and an empty slot, do not answer', () => {
+    const machine = createMachine({ ramBytes: 1 << 20 });
+    const plain = machine.addEndpoint({ rid: '00:05.0' });
+    expect(machine.invalidateDeviceTlb(plain.rid, -1, 0, 12, false)).toBe(INVALIDATION_ANSWER.NONE);
+    expect(machine.invalidateDeviceTlb(0x1234, -1, 0, 12, false)).toBe(INVALIDATION_ANSWER.NONE);
+    const options = { rid: '00:06.0', ats: true, invalidationAnswer: INVALIDATION_ANSWER.NONE };
+    const hung = machine.addEndpoint(options);
+    expect(machine.invalidateDeviceTlb(hung.rid, -1, 0, 12, false)).toBe(INVALIDATION_ANSWER.NONE);
   });
 
   test('a page without rights is not cached; a read-only one is asked for again to write', () => {

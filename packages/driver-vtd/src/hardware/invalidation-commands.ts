@@ -4,7 +4,7 @@
  * @spec VT-d 6.5.1 (registers), 6.5.2 (descriptors)
  */
 import { hex } from '@iommukit/bits';
-import type { BusPort } from '@iommukit/core';
+import type { BusPort, InvalidationAnswer } from '@iommukit/core';
 import {
   CC_INV_DSC,
   DEV_TLB_INV_DSC,
@@ -43,6 +43,11 @@ export function deviceTlbSizeLg2(s: boolean, lo: number, hi: number): number {
     if (((word >>> (bit & 31)) & 1) === 0) return bit + 1;
   }
   return WHOLE_SPACE_LG2;
+}
+
+/** RID of the device that a device-TLB descriptor is for. */
+export function deviceTlbSource(words: Int32Array, withPasid: boolean): number {
+  return withPasid ? (words[0] as number) >>> 16 : (words[1] as number) & 0xffff;
 }
 
 const IOTLB = IOTLB_INV_DSC.fields;
@@ -189,25 +194,17 @@ export class InvalidationCommands {
     return this.#count(cache.invalidatePasid(did, (words[1] as number) & 0xf_ffff));
   }
 
-  /**
-   * Send a device-TLB invalidation.
-   * @returns -1, or the RID of the device that did not answer
-   */
-  deviceTlb(words: Int32Array, withPasid: boolean): number {
-    const [w0, w1, w2, w3] = [words[0], words[1], words[2], words[3]] as [
-      number,
-      number,
-      number,
-      number,
-    ];
+  /** Send a device-TLB invalidation to the device of {@link deviceTlbSource}. */
+  deviceTlb(words: Int32Array, withPasid: boolean): InvalidationAnswer {
+    const [w1, w2, w3] = [words[1], words[2], words[3]] as [number, number, number];
     const sBit = withPasid ? P_DEV_TLB_INV_DSC.fields.S.mask : DEV_TLB_INV_DSC.fields.S.mask;
-    const sid = withPasid ? w0 >>> 16 : w1 & 0xffff;
+    const sid = deviceTlbSource(words, withPasid);
     const pasid = withPasid ? w1 & 0xf_ffff : -1;
     const global = withPasid && (w2 & P_DEV_TLB_INV_DSC.fields.GI.mask) !== 0;
     const sizeLg2 = deviceTlbSizeLg2((w2 & sBit) !== 0, w2, w3);
     const frame = frameOf(w2, w3);
     const first = sizeLg2 >= 64 ? 0 : frame - (frame % 2 ** (sizeLg2 - 12));
-    return this.#bus.invalidateDeviceTlb(sid, pasid, first, sizeLg2, global) ? -1 : sid;
+    return this.#bus.invalidateDeviceTlb(sid, pasid, first, sizeLg2, global);
   }
 
   #pageGroupResponse(words: Int32Array): void {

@@ -4,6 +4,7 @@
  * @spec VT-d 6.5.2 (queued invalidation), 11.4.9
  */
 import { type Field, type Layout, maskOf } from '@iommukit/bits';
+import { INVALIDATION_ANSWER } from '@iommukit/core';
 import {
   CC_INV_DSC,
   DEV_TLB_INV_DSC,
@@ -20,7 +21,7 @@ import { FSTS, ICS, IQA, IQEI, IQERCD, IQH, IQT, TTM } from '../spec/registers.t
 import type { Features } from './capabilities.ts';
 import type { EventUnit } from './event-unit.ts';
 import type { FaultRecorder } from './fault-recording.ts';
-import type { InvalidationCommands } from './invalidation-commands.ts';
+import { deviceTlbSource, type InvalidationCommands } from './invalidation-commands.ts';
 import { type HardwareMemory, readDwords, writeDword } from './memory.ts';
 import { joinAddress } from './page-index.ts';
 import type { RegisterFile } from './register-file.ts';
@@ -198,11 +199,19 @@ export class InvalidationQueue {
     const type = (words[0] as number) & 15;
     if (type === T.INV_WAIT) return this.#wait(words);
     if (type === T.DEV_TLB_INV || type === T.P_DEV_TLB_INV) {
-      const timedOut = this.#commands.deviceTlb(words, type === T.P_DEV_TLB_INV);
-      if (timedOut >= 0 && this.#timedOutSid < 0) this.#timedOutSid = timedOut;
+      this.#deviceTlb(words, type === T.P_DEV_TLB_INV);
       return OUTCOME.DONE;
     }
     return this.#commands.execute(words, type, ttm) ? OUTCOME.DONE : IQEI.RESERVED_FIELD;
+  }
+
+  /** A time-out waits for the next wait descriptor; a bad completion is told at once. */
+  #deviceTlb(words: Int32Array, withPasid: boolean): void {
+    const sid = deviceTlbSource(words, withPasid);
+    const answer = this.#commands.deviceTlb(words, withPasid);
+    if (answer === INVALIDATION_ANSWER.UNEXPECTED)
+      this.#raise(FSTS.fields.ICE.mask, IQERCD.fields.ICESID, sid);
+    else if (answer === INVALIDATION_ANSWER.NONE && this.#timedOutSid < 0) this.#timedOutSid = sid;
   }
 
   #wait(words: Int32Array): number {
@@ -230,16 +239,17 @@ export class InvalidationQueue {
   }
 
   #timeOut(): void {
-    const registers = this.#registers;
-    const { ITESID } = IQERCD.fields;
-    if ((registers.get(FSTS.offset) & FSTS.fields.ITE.mask) === 0)
-      registers.change(
-        IQERCD.offset + 4,
-        this.#timedOutSid << ITESID.shift,
-        ITESID.masks[1] as number,
-      );
+    const sid = this.#timedOutSid;
     this.#timedOutSid = -1;
-    this.#faults.raiseStatus(FSTS.fields.ITE.mask);
+    this.#raise(FSTS.fields.ITE.mask, IQERCD.fields.ITESID, sid);
+  }
+
+  /** Set an error bit; the source id is latched by the first error of its kind only. */
+  #raise(bit: number, field: Field, sid: number): void {
+    const registers = this.#registers;
+    if ((registers.get(FSTS.offset) & bit) === 0)
+      registers.change(IQERCD.offset + 4, (sid << field.shift) >>> 0, field.masks[1] as number);
+    this.#faults.raiseStatus(bit);
   }
 
   #error(code: number): boolean {

@@ -113,8 +113,10 @@ export class InvalidationQueue {
   }
 
   #submitChunk(batch: Uint32Array, from: number, until: number, drain: boolean): void {
+    let toDevices = false;
     for (let i = from; i < until; i++) {
       const at = i * WORDS;
+      toDevices ||= isDeviceTlb((batch[at] as number) & 0xf);
       this.#store(
         batch[at] as number,
         batch[at + 1] as number,
@@ -127,6 +129,7 @@ export class InvalidationQueue {
     this.#store(flags, sequence, this.#statusPa >>> 0, Math.floor(this.#statusPa / 2 ** 32));
     this.#ringBell();
     this.#await(sequence);
+    if (toDevices) this.#checkCompletions(this.#registers.read32(FSTS.offset));
   }
 
   #grow(): void {
@@ -170,12 +173,16 @@ export class InvalidationQueue {
 
   #checkErrors(sequence: number): void {
     const status = this.#registers.read32(FSTS.offset);
-    if (status & FSTS.fields.ICE.mask) {
-      this.errors.completions++;
-      clearFaultStatus(this.#registers, FSTS.fields.ICE.mask);
-    }
+    this.#checkCompletions(status);
     if (status & FSTS.fields.IQE.mask) this.#skipRefused();
     if (status & FSTS.fields.ITE.mask) this.#skipUnanswered(sequence);
+  }
+
+  /** A bit left set would keep the unit from sending its next fault message. */
+  #checkCompletions(status: number): void {
+    if ((status & FSTS.fields.ICE.mask) === 0) return;
+    this.errors.completions++;
+    clearFaultStatus(this.#registers, FSTS.fields.ICE.mask);
   }
 
   /**
@@ -252,3 +259,6 @@ export class InvalidationQueue {
     this.#used = 0;
   }
 }
+
+const isDeviceTlb = (type: number): boolean =>
+  type === DESCRIPTOR_TYPE.DEV_TLB_INV || type === DESCRIPTOR_TYPE.P_DEV_TLB_INV;

@@ -1,5 +1,11 @@
 /** A unit on sparse memory, with helpers that program it as software would. */
-import { ACCESS, type BusPort, type PageGroupResponse } from '@iommukit/core';
+import {
+  ACCESS,
+  type BusPort,
+  INVALIDATION_ANSWER,
+  type InvalidationAnswer,
+  type PageGroupResponse,
+} from '@iommukit/core';
 import {
   createVtdHardware,
   type VtdHardware,
@@ -34,7 +40,7 @@ class RecordingBus implements BusPort {
   readonly responses: PageGroupResponse[] = [];
   readonly deviceTlb: [number, number, number, number, boolean][] = [];
   readonly messages: [number, number][] = [];
-  answersInvalidations = true;
+  answerOf: (rid: number) => InvalidationAnswer = () => INVALIDATION_ANSWER.COMPLETE;
 
   deliverPageResponse(response: PageGroupResponse): void {
     this.responses.push(response);
@@ -45,9 +51,9 @@ class RecordingBus implements BusPort {
     pfn: number,
     sizeLg2: number,
     global: boolean,
-  ): boolean {
+  ): InvalidationAnswer {
     this.deviceTlb.push([rid, pasid, pfn, sizeLg2, global]);
-    return this.answersInvalidations;
+    return this.answerOf(rid);
   }
   raiseMessage(address: number, data: number): void {
     this.messages.push([address, data]);

@@ -1,5 +1,11 @@
 /** Random machines: tables that mostly make sense, with damage, in 64 pages of memory. */
-import { ACCESS, type BusPort, createAtsCompletion } from '@iommukit/core';
+import {
+  ACCESS,
+  type BusPort,
+  createAtsCompletion,
+  INVALIDATION_ANSWER,
+  type InvalidationAnswer,
+} from '@iommukit/core';
 import { createVtdHardware, type VtdHardware } from '../../src/hardware/index.ts';
 
 const PAGES = 64;
@@ -17,9 +23,11 @@ function random(seed: number): (below: number) => number {
   };
 }
 
+const ANSWERS = Object.values(INVALIDATION_ANSWER);
+
 const bus: BusPort = {
   deliverPageResponse() {},
-  invalidateDeviceTlb: (rid) => (rid & 1) === 0,
+  invalidateDeviceTlb: (rid) => ANSWERS[rid % 3] as InvalidationAnswer,
   raiseMessage() {},
 };
 

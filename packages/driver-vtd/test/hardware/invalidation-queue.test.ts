@@ -1,9 +1,11 @@
+import { INVALIDATION_ANSWER } from '@iommukit/core';
 import { describe, expect, it } from 'vitest';
 import { IQEI } from '../../src/spec/index.ts';
 import { BenchUnit, REG } from './bench-unit.ts';
 import { LEGACY, SCALABLE } from './tables.ts';
 
 const IQE = 0x10;
+const ICE = 0x20;
 const ITE = 0x40;
 const WAIT = (data: bigint, address: bigint) => [0x25n | (data << 32n), address];
 const iqei = (bench: BenchUnit) => Number(bench.unit.readRegister64(REG.IQERCD) & 0xfn);
@@ -199,7 +201,7 @@ describe('device-TLB invalidation (VT-d 6.5.2.5, 6.5.2.6)', () => {
 
   it('a device that does not answer: the next wait is aborted, ITE and ITESID are set, fetching stops', () => {
     const bench = queue();
-    bench.bus.answersInvalidations = false;
+    bench.bus.answerOf = () => INVALIDATION_ANSWER.NONE;
     bench.submit([0x20_0000_0003n, 0x8000_5000n], WAIT(1n, 0x9000n), WAIT(2n, 0x9008n));
     expect(fsts(bench)).toBe(ITE);
     expect(head(bench)).toBe(0x40);
@@ -212,9 +214,70 @@ describe('device-TLB invalidation (VT-d 6.5.2.5, 6.5.2.6)', () => {
 
   it('a time-out without a wait behind it is reported when the queue is empty', () => {
     const bench = queue();
-    bench.bus.answersInvalidations = false;
+    bench.bus.answerOf = () => INVALIDATION_ANSWER.NONE;
     bench.submit([0x28_0000_0003n, 0x8000_5000n]);
     expect(fsts(bench)).toBe(ITE);
+  });
+});
+
+describe('device-TLB completions that go wrong (VT-d 6.5.2.10, IQERCD)', () => {
+  const DEV_TLB = (sid: bigint) => [3n | (sid << 32n), 0x8000_5000n];
+  const P_DEV_TLB = (sid: bigint) => [8n | (sid << 16n), 0x8000_5000n];
+  const sources = (bench: BenchUnit) => {
+    const record = bench.unit.readRegister64(REG.IQERCD);
+    return { ITESID: Number((record >> 32n) & 0xffffn), ICESID: Number(record >> 48n) };
+  };
+  type Answers = Record<number, keyof typeof INVALIDATION_ANSWER>;
+  const rows: [string, Answers, bigint[][], number, ReturnType<typeof sources>, bigint][] = [
+    ['completes', {}, [DEV_TLB(0x20n)], 0, { ITESID: 0, ICESID: 0 }, 1n],
+    ['answers wrongly', { 32: 'UNEXPECTED' }, [DEV_TLB(32n)], ICE, { ITESID: 0, ICESID: 32 }, 1n],
+    [
+      'answers wrongly, source id above 7FFFh',
+      { 65281: 'UNEXPECTED' },
+      [P_DEV_TLB(65_281n)],
+      ICE,
+      { ITESID: 0, ICESID: 65_281 },
+      1n,
+    ],
+    ['does not answer', { 32: 'NONE' }, [P_DEV_TLB(32n)], ITE, { ITESID: 32, ICESID: 0 }, 0n],
+    [
+      'two answer wrongly: the first is named',
+      { 32: 'UNEXPECTED', 40: 'UNEXPECTED' },
+      [DEV_TLB(32n), DEV_TLB(40n)],
+      ICE,
+      { ITESID: 0, ICESID: 32 },
+      1n,
+    ],
+    [
+      'one of each kind',
+      { 32: 'NONE', 40: 'UNEXPECTED' },
+      [DEV_TLB(32n), DEV_TLB(40n)],
+      ICE | ITE,
+      { ITESID: 32, ICESID: 40 },
+      0n,
+    ],
+  ];
+  it.each(rows)('a device %s: ICE, ITE and source ids', (_, answers, commands, bits, ids, done) => {
+    const bench = queue();
+    const { bus, memory } = bench;
+    bus.answerOf = (rid) => INVALIDATION_ANSWER[answers[rid] ?? 'COMPLETE'];
+    bench.submit(...commands, WAIT(1n, 0x9000n));
+    expect(fsts(bench)).toBe(bits);
+    expect(sources(bench)).toEqual(ids);
+    expect([memory.read64(0x9000), iqei(bench)]).toEqual([done, 0]);
+  });
+
+  it('ICE: the queue goes on, the fault event is sent once, and clearing it latches anew', () => {
+    const bench = queue();
+    bench.bus.answerOf = () => INVALIDATION_ANSWER.UNEXPECTED;
+    bench.unit.writeReg32(REG.FECTL, 0);
+    bench.submit(DEV_TLB(0x20n), DEV_TLB(0x28n), WAIT(1n, 0x9000n));
+    expect([head(bench), fsts(bench)]).toEqual([0x60, ICE]);
+    expect(bench.bus.messages).toHaveLength(1);
+    bench.unit.writeReg32(REG.FSTS, ICE);
+    bench.submit(DEV_TLB(0x30n));
+    expect(sources(bench).ICESID).toBe(0x30);
+    expect(bench.bus.messages).toHaveLength(2);
   });
 });
 

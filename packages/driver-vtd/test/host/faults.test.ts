@@ -1,4 +1,4 @@
-import type { UnrecoverableFault } from '@iommukit/core';
+import { INVALIDATION_ANSWER, type UnrecoverableFault } from '@iommukit/core';
 import { describe, expect, it } from 'vitest';
 import { decodeFault } from '../../src/host/faults.ts';
 import type { VtdIommuUnit } from '../../src/index.ts';
@@ -10,6 +10,7 @@ import {
   nest,
   paging,
   reach,
+  reachAts,
   SVA_DEVICE,
   stampedPage,
   unmap,
@@ -129,5 +130,40 @@ describe('VT-d 7.2.3: the fault service', () => {
     attach(at, paging(at));
     writes(at.device, 0x100);
     expect(at.faults.map(({ reason }) => reason)).toEqual([2, 5]);
+  });
+});
+
+describe('VT-d 6.5.2.10: devices that answer invalidations badly', () => {
+  const FSTS = 0x34;
+  const mapped = (answer: keyof typeof INVALIDATION_ANSWER) => {
+    const at = bench({ firstStageByDefault: false }, [SVA_DEVICE, { rid: '00:06.0' }]);
+    const faults: UnrecoverableFault[] = [];
+    at.machine.onFault((fault) => faults.push(fault));
+    const domain = paging(at);
+    const frame = stampedPage(at.machine);
+    attach(at, domain);
+    attach(at, domain, -1, at.devices[1]);
+    map(domain, 0x100, frame);
+    expect(reachAts(at.device, 0x100)).toBe(frame);
+    at.device.invalidationAnswer = INVALIDATION_ANSWER[answer];
+    unmap(domain, 0x100);
+    return { ...at, faults, frame, registers: (at.unit as VtdIommuUnit).hardware };
+  };
+
+  it.each(['UNEXPECTED', 'NONE'] as const)(
+    '%s: the unmap ends, no status bit stays, the next fault is reported',
+    (answer) => {
+      const { devices, faults, registers } = mapped(answer);
+      expect(registers.readReg32(FSTS)).toBe(0);
+      expect(reach(devices[1] as (typeof devices)[0], 0x100)).toBe(-1);
+      expect(faults).toHaveLength(1);
+    },
+  );
+
+  it('only a device that is silent may go on using its translation', () => {
+    const wrong = mapped('UNEXPECTED');
+    expect(reachAts(wrong.device, 0x100)).toBe(-1);
+    const silent = mapped('NONE');
+    expect(reachAts(silent.device, 0x100)).toBe(silent.frame);
   });
 });

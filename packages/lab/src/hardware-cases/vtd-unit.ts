@@ -1,6 +1,6 @@
 /** A VT-d unit as a case sees it: one fault record, read and cleared around every probe. */
 import { decode } from '@iommukit/bits';
-import type { BusPort } from '@iommukit/core';
+import { type BusPort, INVALIDATION_ANSWER } from '@iommukit/core';
 import { createVtdHardware, FAULT_RECORD, type VtdHardware } from '@iommukit/driver-vtd';
 import type { CaseFault, HardwareCase } from './case-file.ts';
 import type { CaseMemory } from './case-memory.ts';
@@ -11,7 +11,7 @@ const FSTS_OFFSET = 0x34;
 
 const silentBus: BusPort = {
   deliverPageResponse() {},
-  invalidateDeviceTlb: () => true,
+  invalidateDeviceTlb: () => INVALIDATION_ANSWER.COMPLETE,
   raiseMessage() {},
 };
 
