@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { decode, encode, type Layout } from '@iommukit/bits';
 import { ACCESS, ATS_STATUS, type AtsCompletion, createAtsCompletion } from '@iommukit/core';
 import { describe, expect, it } from 'vitest';
@@ -6,7 +5,22 @@ import { featuresOf } from '../../src/hardware/index.ts';
 import { deviceTlbSizeLg2 } from '../../src/hardware/invalidation-commands.ts';
 import { pageRequestWords } from '../../src/hardware/page-request-queue.ts';
 import * as spec from '../../src/spec/index.ts';
+import { vectors as shared, vectorsText } from '../vectors.ts';
 import { BenchUnit, toPfn } from './bench-unit.ts';
+import {
+  FS_ENTRY,
+  firstStage,
+  IOVA,
+  LEGACY,
+  legacy,
+  PASID,
+  pasidEntry,
+  RID,
+  SCALABLE,
+  scalable,
+  secondStage,
+  VA,
+} from './tables.ts';
 
 type Words = Record<string, string>;
 interface Request {
@@ -34,9 +48,7 @@ interface Vector {
   reported?: boolean;
 }
 
-const vectors = JSON.parse(
-  readFileSync(new URL('../data/vtd-vectors.json', import.meta.url)).toString(),
-);
+const vectors = JSON.parse(vectorsText);
 
 const KIND = { r: ACCESS.READ, w: ACCESS.WRITE, a: ACCESS.ATOMIC } as const;
 
@@ -86,6 +98,12 @@ describe('walks', () => {
       if (!written.has(address))
         expect([address, bench.memory.read64(Number(address))]).toEqual([address, BigInt(word)]);
     expect(bench.unit.stats().faults).toBe(0);
+    const { size, r, w, did } = vector.result;
+    for (const entry of bench.unit.caches.iotlb.entries()) {
+      expect(2 ** entry.pageLg2).toBe(Number(size));
+      if (r !== undefined) expect([entry.meta & 1, (entry.meta >> 1) & 1]).toEqual([+r, +w]);
+      if (did !== undefined) expect(entry.did).toBe(Number(did));
+    }
   });
 });
 
@@ -146,6 +164,85 @@ describe('ATS translation requests', () => {
   });
 });
 
+describe('ATS completions as computed (PCIe 10.2.3)', () => {
+  const LEGACY_ATS = { rtaddr: LEGACY, memory: { ...legacy(0x1_0005n), ...secondStage() } };
+  const firstStageOf = (leaf: bigint) => ({
+    rtaddr: SCALABLE,
+    memory: {
+      ...scalable(),
+      ...pasidEntry(PASID, FS_ENTRY, 7n, 0x3_0001n),
+      ...firstStage(leaf),
+    },
+  });
+  /** Tables, address, PASID and privilege that lead to each completion. */
+  const ASKED: Record<
+    string,
+    {
+      rtaddr: bigint;
+      memory: Record<number, bigint>;
+      address: bigint;
+      pasid?: number;
+      priv?: boolean;
+    }
+  > = {
+    '4K read+write': { ...LEGACY_ATS, address: IOVA },
+    '2M read only': {
+      ...LEGACY_ATS,
+      memory: { ...LEGACY_ATS.memory, 73736: 0x4000_0081n },
+      address: 0x8021_2000n,
+    },
+    '1G rw, N=1 (device must clear No Snoop)': {
+      ...LEGACY_ATS,
+      memory: { ...LEGACY_ATS.memory, 69648: 0x1_4000_0883n },
+      address: 0xb123_4000n,
+    },
+    '4K privileged rw': { ...firstStageOf(0x5500_0003n), address: VA, pasid: PASID, priv: true },
+    'no permission (recoverable fault)': { ...firstStageOf(0n), address: VA, pasid: PASID },
+    'interrupt range, NW=0 (S.1)': { ...LEGACY_ATS, address: 0xfee0_1000n },
+  };
+
+  it.each(shared.translation_completions.map(({ name, word }) => [name, word] as const))(
+    '%s',
+    (name, word) => {
+      const asked = ASKED[name];
+      if (asked === undefined) throw new Error(`no request leads to '${name}'`);
+      const { rtaddr, memory, address, pasid = -1, priv = false } = asked;
+      const bench = new BenchUnit().poke(memory).enable(rtaddr);
+      const completion = createAtsCompletion();
+      const access = ACCESS.READ | ACCESS.WRITE | (priv ? ACCESS.PRIV : 0);
+      bench.unit.translationRequest(RID, pasid, toPfn(address), access, completion);
+      expect(completion.status).toBe(ATS_STATUS.SUCCESS);
+      expect(completionWord(completion).toString(16)).toBe(BigInt(word).toString(16));
+    },
+  );
+});
+
+describe('second stage alone (VT-d 3.7)', () => {
+  it.each(shared.ss_raw.map((walk) => [walk.table, walk] as const))(
+    'table at %s: address, size and rights',
+    (_, { table, aw, memory, addr, pa, size, r, w }) => {
+      const bench = new BenchUnit().poke(memory);
+      bench.poke(legacy(BigInt(table) | 5n, BigInt(aw) | 0x500n)).enable(LEGACY);
+      const completion = createAtsCompletion();
+      bench.unit.translationRequest(
+        RID,
+        -1,
+        toPfn(BigInt(addr)),
+        ACCESS.READ | ACCESS.WRITE,
+        completion,
+      );
+      expect(completion).toMatchObject({
+        pfn: toPfn((BigInt(pa) / BigInt(size)) * BigInt(size)),
+        sizeLg2: Math.log2(Number(size)),
+        read: r,
+        write: w,
+      });
+      const frame = bench.write(RID, BigInt(addr));
+      expect(BigInt(frame) * 4096n + (BigInt(addr) & 0xfffn)).toBe(BigInt(pa));
+    },
+  );
+});
+
 describe('layouts against computed words', () => {
   const dwords = (qw: string[]) =>
     qw.flatMap((word) => [Number(BigInt(word) & 0xffff_ffffn), Number(BigInt(word) >> 32n)]);
@@ -194,9 +291,10 @@ describe('layouts against computed words', () => {
     expect(1n << BigInt(lg2)).toBe(BigInt(size));
   });
 
-  it.each<[string, { qw: string[] }]>(
+  it.each<[string, { qw: string[]; bytes: string }]>(
     vectors.page_requests.map((p: { name: string }) => [p.name, p]),
-  )('page request: %s', (_, { qw }) => {
+  )('page request: %s', (_, { qw, bytes }) => {
+    expect(bytesOf(...qw.map(BigInt))).toBe(bytes);
     const words = dwords(qw);
     const f = decode(spec.PAGE_REQ_DSC, words);
     const out = new Int32Array(8);
@@ -217,9 +315,10 @@ describe('layouts against computed words', () => {
     expect([...out].map((word) => word >>> 0)).toEqual(words);
   });
 
-  it.each<[string, { lo: string; hi: string }]>(
+  it.each<[string, { lo: string; hi: string; bytes: string }]>(
     vectors.fault_records.map((r: { name: string }) => [r.name, r]),
-  )('fault record: %s', (_, { lo, hi }) => {
+  )('fault record: %s', (_, { lo, hi, bytes }) => {
+    expect(bytesOf(BigInt(lo), BigInt(hi))).toBe(bytes);
     const words = dwords([lo, hi]);
     expect([...encode(spec.FAULT_RECORD, decode(spec.FAULT_RECORD, words))]).toEqual(words);
   });

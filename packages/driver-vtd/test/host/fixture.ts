@@ -108,7 +108,7 @@ export const attach = (
 ): void => unit.attach(on, pasid, domain);
 
 /** A vendor struct as core hands it over. */
-const blob = (type: number, bytes: Uint8Array): UserBlob => ({
+export const blob = (type: number, bytes: Uint8Array): UserBlob => ({
   type,
   length: bytes.length,
   copyIn(wanted, minLast, size) {

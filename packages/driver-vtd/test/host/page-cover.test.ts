@@ -1,16 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { addressHi, addressLo, alignDown, coverAm } from '../../src/host/page-cover.ts';
+import { vectors } from '../vectors.ts';
 
 describe('VT-d 6.5.2.3: covers are aligned powers of two', () => {
-  it.each([
-    [0x1, 1, 0x1, 0],
-    [0x1, 2, 0x0, 2],
-    [0x2, 2, 0x2, 1],
-    [0x7, 3, 0x0, 4],
-    [0x80000, 512, 0x80000, 9],
-    [0x7ff, 2, 0x0, 12],
-    [0x0, 2 ** 18, 0x0, 18],
+  it.each<readonly [number, number, number, number]>([
+    ...vectors.psi_alignment.map(
+      ({ start, npages, addr, am }) =>
+        [Number(start) / 4096, npages, Number(addr) / 4096, am] as const,
+    ),
     [2 ** 52 - 1, 1, 2 ** 52 - 1, 0],
     [0, 2 ** 52, 0, 52],
     [2 ** 33 - 1, 2, 0, 34],
