@@ -54,16 +54,25 @@ export class Access implements IommufdObject {
     };
   }
 
-  /** Make an access of a driver or emulated device. */
+  /**
+   * Make an access of a driver or emulated device.
+   *
+   * @throws {IommuError} ENOMEM
+   */
   static create(context: IommufdContext, options: AccessOptions): Access {
-    const access = new Access(context, context.objects.reserve(), options);
+    const id = context.objects.reserve('iommufd_access_create');
+    const access = new Access(context, id, options);
     context.objects.install(access);
     return access;
   }
 
-  /** Make one whose pins lock mappings instead of giving way. */
-  static createInternal(context: IommufdContext): Access {
-    const access = new Access(context, context.objects.reserve(), { needsPin: true }, true);
+  /**
+   * Make one whose pins lock mappings instead of giving way.
+   *
+   * @throws {IommuError} ENOMEM
+   */
+  static createInternal(context: IommufdContext, op: string): Access {
+    const access = new Access(context, context.objects.reserve(op), { needsPin: true }, true);
     context.objects.install(access);
     return access;
   }

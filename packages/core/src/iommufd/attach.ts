@@ -7,6 +7,7 @@
 
 import type { Errno } from '../errno.ts';
 import { isIommuError, type Refusal, refuse } from '../errors.ts';
+import { checkAllocation } from '../memory/index.ts';
 import { leaveHandle, setDomain, switchDomain } from './attach-switch.ts';
 import type { IommufdDevice } from './device.ts';
 import { type Attachment, RID_PASID } from './group.ts';
@@ -125,6 +126,7 @@ const attachFirst = (op: string, device: IommufdDevice, pasid: number, hwpt: Hwp
       accepted: `HWPT ${attachment.handle.hwpt.id}`,
     });
   }
+  checkAttachment(op, device, attachment !== undefined);
   const paging = pasid === RID_PASID ? pagingOf(hwpt) : undefined;
   paging?.ioas.reserveFor(op, device);
   try {
@@ -139,6 +141,16 @@ const attachFirst = (op: string, device: IommufdDevice, pasid: number, hwpt: Hwp
   }
   hwpt.users++;
   return undefined;
+};
+
+/** Memory for a device in the list of an attachment, and for the attachment itself. */
+const checkAttachment = (op: string, { context }: IommufdDevice, exists: boolean): void => {
+  const { memory } = context.machine;
+  if (!exists) {
+    checkAllocation(memory, op, 'an attachment');
+    checkAllocation(memory, op, 'the list of attachments');
+  }
+  checkAllocation(memory, op, 'the list of devices');
 };
 
 const replaceHwpt = (

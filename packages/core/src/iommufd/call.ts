@@ -5,7 +5,7 @@
 
 import type { Errno } from '../errno.ts';
 import { type Refusal, refuse } from '../errors.ts';
-import type { Process } from '../memory/index.ts';
+import { checkAllocation, type Process } from '../memory/index.ts';
 import type { IommufdContext } from './context.ts';
 
 /** What a handler knows of the call it serves. */
@@ -36,6 +36,11 @@ export class Call {
     details?: Omit<Refusal, 'rule' | 'message'>,
   ) {
     return refuse(code, this.op, rule, message, details);
+  }
+
+  /** ENOMEM when there is no memory for something this call makes. */
+  checkAllocation(site: string): void {
+    checkAllocation(this.process.memory, this.op, site);
   }
 
   /** EOPNOTSUPP when bits beyond `known` are set. */

@@ -20,5 +20,6 @@ export const ioasChangeProcess = (
     .all()
     .filter((object): object is Ioas => object instanceof Ioas)
     .map(({ iopt }) => iopt);
+  for (const _ of iopts) call.checkAllocation('the list of address spaces');
   changeProcess(iopts, call.process, call.op);
 };

@@ -8,9 +8,16 @@ import type { IommuGroup } from '../bus/group.ts';
 import type { Machine } from '../bus/machine.ts';
 import { type IommuError, refuse } from '../errors.ts';
 import { PinContext } from '../iopt/index.ts';
-import type { Process } from '../memory/index.ts';
+import { checkAllocation, type Process } from '../memory/index.ts';
 import { answerOf, commandFrom } from '../uapi/codec.ts';
-import { type FileMapping, type FileOperations, filesOf, OpenFile, POLL } from '../uapi/files.ts';
+import {
+  type FileMapping,
+  type FileOperations,
+  filesOf,
+  installFile,
+  OpenFile,
+  POLL,
+} from '../uapi/files.ts';
 import type { StructSpec } from '../uapi/struct-table.ts';
 import {
   IOMMU_STRUCTS,
@@ -29,6 +36,8 @@ import { type IommufdObject, type ObjectKind, ObjectTable } from './objects.ts';
 import type { ObjectsByKind } from './objects-by-kind.ts';
 import { type IoctlExtension, IoctlTable, rawIoctl } from './raw-ioctl.ts';
 import { TypedCalls } from './typed-calls.ts';
+
+const OPEN_OP = 'open /dev/iommu';
 
 /** How a context is opened. */
 export interface IommufdOptions {
@@ -49,7 +58,7 @@ export class IommufdContext extends TypedCalls {
   readonly fd: number;
   /** The open file; queues of this context hold it too. */
   readonly file: OpenFile;
-  readonly objects = new ObjectTable();
+  readonly objects: ObjectTable;
   readonly groups = new Map<IommuGroup, IommufdGroup>();
   readonly mmapRegions = new MmapRegions();
   /** What the pins of this context share; its hook can let allocations fail. */
@@ -68,14 +77,16 @@ export class IommufdContext extends TypedCalls {
 
   constructor(process: Process, machine: Machine, options: IommufdOptions = {}) {
     super();
+    checkAllocation(machine.memory, OPEN_OP, 'context');
     this.process = process;
     this.machine = machine;
+    this.objects = new ObjectTable(machine.memory);
     this.accountPerProcess = options.asVfioContainer ?? false;
     this.noiommu = options.noiommu ?? false;
     this.pins = new PinContext(machine.memory);
     this.#table = new IoctlTable(options.extensions ?? []);
     this.file = new OpenFile(this.#operations());
-    this.fd = filesOf(process).install(this.file);
+    this.fd = installFile(process, OPEN_OP, () => this.file);
   }
 
   /**

@@ -7,6 +7,7 @@
 import type { IommuGroup } from '../bus/group.ts';
 import type { IommuUnit, UnitDevice } from '../driver/contract.ts';
 import { refuse } from '../errors.ts';
+import { checkAllocation } from '../memory/index.ts';
 import { HW_CAP, HW_INFO_FLAG } from '../uapi/constants.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import { copyToUser } from '../uapi/user-access.ts';
@@ -59,18 +60,33 @@ export class IommufdDevice implements IommufdObject {
   destroy(): void {
     this.faults.close();
     this.group.members.delete(this);
-    if (this.group.members.size === 0) {
-      this.context.groups.delete(this.group.group);
-      releaseGroup(this.group.group);
-    }
+    leaveGroup(this.context, this.group);
   }
 }
+
+/** A context's view of a group, made for its first device. @throws {IommuError} EPERM, ENOMEM */
+const joinGroup = (context: IommufdContext, op: string, group: IommuGroup): IommufdGroup => {
+  const known = context.groups.get(group);
+  if (known) return known;
+  checkAllocation(context.machine.memory, op, 'a group');
+  claimGroup(op, group, context);
+  const made = new IommufdGroup(group);
+  context.groups.set(group, made);
+  return made;
+};
+
+/** Give a group up that has no devices left. */
+const leaveGroup = (context: IommufdContext, { group, members }: IommufdGroup): void => {
+  if (members.size > 0) return;
+  context.groups.delete(group);
+  releaseGroup(group);
+};
 
 /**
  * Bind a device to a context: from now on nobody else may use its group.
  *
  * @throws {IommuError} ENODEV without an IOMMU; EINVAL when its DMA is not cache coherent; EPERM
- *   when another context owns the group
+ *   when another context owns the group; ENOMEM
  */
 export const bindDevice = (
   context: IommufdContext,
@@ -90,10 +106,15 @@ export const bindDevice = (
       accepted: 'a unit with caps.cacheCoherent',
     });
   }
-  claimGroup(op, device.group, context);
-  const group = context.groups.get(device.group) ?? new IommufdGroup(device.group);
-  context.groups.set(device.group, group);
-  const bound = new IommufdDevice(context, context.objects.reserve(), device, unit, group);
+  const group = joinGroup(context, op, device.group);
+  let id: number;
+  try {
+    id = context.objects.reserve(op);
+  } catch (error) {
+    leaveGroup(context, group);
+    throw error;
+  }
+  const bound = new IommufdDevice(context, id, device, unit, group);
   group.members.add(bound);
   context.objects.install(bound);
   return bound;
@@ -116,6 +137,7 @@ export const getHwInfo = (call: Call, command: IommuCommand<'IOMMU_GET_HW_INFO'>
   call.checkReserved(command.reserved0 | command.reserved1 | command.reserved2);
   const device = call.context.find(call.op, command.devId, 'DEVICE');
   const { unit, device: busDevice } = device;
+  call.checkAllocation('the description');
   const info = unit.hwInfo(busDevice, command.flags === 0 ? 0 : command.dataType);
   const room = command.dataLen;
   const copied = info.data.subarray(0, Math.min(room, info.data.length));

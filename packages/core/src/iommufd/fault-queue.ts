@@ -6,9 +6,9 @@
  */
 import { pfnToAddress } from '@iommukit/bits';
 import type { PageFault } from '../driver/faults.ts';
-import type { Process } from '../memory/index.ts';
+import { allocationRefusal, failsAllocation, type Process } from '../memory/index.ts';
 import { PAGE_RESPONSE, PGFAULT_FLAG } from '../uapi/constants.ts';
-import { type FileOperations, filesOf, OpenFile, POLL } from '../uapi/files.ts';
+import { type FileOperations, filesOf, installFile, OpenFile, POLL } from '../uapi/files.ts';
 import type { UserPointer } from '../uapi/struct-table.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import { copyFromUser, copyToUser } from '../uapi/user-access.ts';
@@ -18,6 +18,7 @@ import type { IommufdDevice } from './device.ts';
 import type { AttachHandle } from './group.ts';
 import type { IommufdObject } from './objects.ts';
 
+const ENOMEM = -12;
 const EFAULT = -14;
 const EINVAL = -22;
 const ESPIPE = -29;
@@ -97,13 +98,17 @@ export class FaultQueue implements IommufdObject, FileOperations {
    * Read whole groups as records; nothing waiting = an empty list.
    *
    * @param limit most records to return; a first group that is larger waits
+   * @throws {IommuError} ENOMEM, with nothing read
    */
   readFaults(limit = Number.POSITIVE_INFINITY): PgfaultRecord[] {
     const records: PgfaultRecord[] = [];
     for (let group = this.#waiting[0]; group; group = this.#waiting[0]) {
       if (records.length + group.faults.length > limit) break;
+      const cookie = this.#takeCookie(group);
+      if (cookie < 0 && records.length === 0) throw allocationRefusal('read faults', 'a cookie');
+      if (cookie < 0) break;
       this.#waiting.shift();
-      records.push(...recordsOf(group, this.#takeCookie(group)));
+      records.push(...recordsOf(group, cookie));
     }
     return records;
   }
@@ -130,8 +135,9 @@ export class FaultQueue implements IommufdObject, FileOperations {
     for (let group = this.#waiting[0]; group; group = this.#waiting[0]) {
       const bytes = group.faults.length * PGFAULT_BYTES;
       if (bytes > length - done) return done > 0 ? done : EINVAL;
-      this.#waiting.shift();
       const cookie = this.#takeCookie(group);
+      if (cookie < 0) return done > 0 ? done : cookie;
+      this.#waiting.shift();
       const copied = copyRecords(process, buffer, done, recordsOf(group, cookie));
       done += copied;
       if (copied < bytes) {
@@ -165,8 +171,9 @@ export class FaultQueue implements IommufdObject, FileOperations {
     this.#context.file.put();
   }
 
-  /** The lowest free cookie, from 1. */
+  /** The lowest free cookie, from 1; or -12. */
   #takeCookie(group: FaultGroup): number {
+    if (failsAllocation(this.#context.machine.memory, 'a cookie')) return ENOMEM;
     let index = 0;
     while (this.#delivered[index]) index++;
     this.#delivered[index] = group;
@@ -222,8 +229,10 @@ export const faultQueueAlloc = (
 ): void => {
   call.checkFlags(command.flags, 0);
   const { context, process } = call;
-  const queue = new FaultQueue(context, context.objects.reserve());
-  const fd = installQueueFile(call, queue);
+  const { queue, fd } = context.objects.reserveFor(call.op, (id) => {
+    const made = new FaultQueue(context, id);
+    return { queue: made, fd: installQueueFile(call, made) };
+  });
   context.objects.install(queue);
   command.outFaultId = queue.id;
   command.outFaultFd = fd;
@@ -233,9 +242,14 @@ export const faultQueueAlloc = (
   };
 };
 
-/** Put a queue behind a new descriptor, which keeps queue and context alive. */
+/**
+ * Put a queue behind a new descriptor, which keeps queue and context alive.
+ *
+ * @throws {IommuError} ENOMEM, with nothing changed
+ */
 export const installQueueFile = (call: Call, queue: FileOperations & { users: number }): number => {
+  const fd = installFile(call.process, call.op, () => new OpenFile(queue));
   queue.users++;
   call.context.file.retain();
-  return filesOf(call.process).install(new OpenFile(queue));
+  return fd;
 };

@@ -6,6 +6,7 @@
  * @module
  */
 import type { PageFault } from '../driver/faults.ts';
+import { failsAllocation } from '../memory/index.ts';
 import type { IommufdDevice } from './device.ts';
 import { type AttachHandle, RID_PASID } from './group.ts';
 
@@ -60,6 +61,7 @@ export class FaultRouter {
     if (!fault.last) return this.#keep(key, fault);
     const faults = [...(this.#partial.get(key) ?? []), fault];
     this.#partial.delete(key);
+    if (this.#fails('a group of page requests')) return false;
     const handle = this.#handleFor(fault.pasid);
     const queue = handle?.hwpt.fault;
     if (!handle || !queue) return false;
@@ -77,9 +79,14 @@ export class FaultRouter {
     const faults = this.#partial.get(key) ?? [];
     if (faults.length === MAX_GROUP_FAULTS) return false;
     if (faults.length === 0 && this.#partial.size === MAX_PARTIAL_GROUPS) return false;
+    if (this.#fails('a page request')) return false;
     faults.push(fault);
     this.#partial.set(key, faults);
     return true;
+  }
+
+  #fails(site: string): boolean {
+    return failsAllocation(this.#device.context.machine.memory, site);
   }
 
   /** A PASID without attachment of its own belongs to a nested domain that owns the PASID table. */

@@ -66,13 +66,14 @@ export const hwQueueAlloc = (call: Call, command: IommuCommand<'IOMMU_HW_QUEUE_A
   const ops = viommu.backend.hwQueue;
   if (!ops) throw unsupportedType(call, command.type);
   ops.checkType(command.type);
-  const id = context.objects.reserve();
+  const id = context.objects.reserve(call.op);
   let access: Access | undefined;
   let release: (() => void) | undefined;
   try {
-    access = Access.createInternal(context);
+    access = Access.createInternal(context, call.op);
     access.attach(call.op, viommu.hwpt.ioas);
     const { start, bytes } = pageRange(command);
+    call.checkAllocation('the list of pages');
     const frames = access.pinPages(call.op, start, bytes, false);
     const pinned = access;
     release = () => pinned.unpinPages(start, bytes);

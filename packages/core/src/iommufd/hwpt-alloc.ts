@@ -4,9 +4,10 @@
  * @linux drivers/iommu/iommufd/hw_pagetable.c
  * @module
  */
-import type { NestedDomain } from '../driver/domains.ts';
+import type { NestedDomain, PagingDomain } from '../driver/domains.ts';
 import type { UserBlob } from '../driver/vendor-data.ts';
 import { refuse } from '../errors.ts';
+import { checkAllocation } from '../memory/index.ts';
 import { HW_CAP, HWPT_ALLOC } from '../uapi/constants.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';
@@ -45,14 +46,7 @@ export const allocPagingHwpt = (
 ): HwptPaging => {
   checkPagingFlags(op, device, request.flags);
   const { objects } = device.context;
-  const id = objects.reserve();
-  let hwpt: HwptPaging;
-  try {
-    hwpt = makeDomain(device, id, ioas, request);
-  } catch (error) {
-    objects.release(id);
-    throw error;
-  }
+  const hwpt = objects.reserveFor(op, (id) => makeDomain(op, device, id, ioas, request));
   let undo: (() => void) | undefined;
   try {
     undo = beforeFill?.(hwpt);
@@ -67,24 +61,34 @@ export const allocPagingHwpt = (
 };
 
 const makeDomain = (
+  op: string,
   device: IommufdDevice,
   id: number,
   ioas: Ioas,
   { flags, userData }: PagingHwptRequest,
 ): HwptPaging => {
+  checkAllocation(device.context.machine.memory, op, 'a domain');
   const domain = device.unit.allocPaging(device.device, {
     flags: flags & ~HWPT_ALLOC.FAULT_ID_VALID,
     userData,
   });
+  const coherent = device.unit.caps.enforcesCacheCoherency && enforceCoherency(domain);
   const hwpt = new HwptPaging(id, ioas, domain, {
     nestParent: (flags & HWPT_ALLOC.NEST_PARENT) !== 0,
     pasid: (flags & HWPT_ALLOC.PASID) !== 0,
   });
-  if (device.unit.caps.enforcesCacheCoherency) {
-    hwpt.enforceCacheCoherency =
-      domain.enforcesCacheCoherency || (domain.enforceCacheCoherency?.() ?? false);
-  }
+  hwpt.enforceCacheCoherency = coherent;
   return hwpt;
+};
+
+/** Force snooping on a new domain, which is given back when that throws. */
+const enforceCoherency = (domain: PagingDomain): boolean => {
+  try {
+    return domain.enforcesCacheCoherency || (domain.enforceCacheCoherency?.() ?? false);
+  } catch (error) {
+    domain.free();
+    throw error;
+  }
 };
 
 const checkPagingFlags = (op: string, device: IommufdDevice, flags: number): void => {
@@ -157,17 +161,12 @@ const makeNested = (
   viommu: Viommu | undefined,
   flags: number,
   alloc: () => NestedDomain,
-): HwptNested => {
-  const { objects } = call.context;
-  const id = objects.reserve();
-  try {
+): HwptNested =>
+  call.context.objects.reserveFor(call.op, (id) => {
+    call.checkAllocation('a domain');
     const pasid = (flags & HWPT_ALLOC.PASID) !== 0;
     return new HwptNested(id, parent, viommu, alloc(), pasid);
-  } catch (error) {
-    objects.release(id);
-    throw error;
-  }
-};
+  });
 
 const nestedUnsupported = (
   call: Call,

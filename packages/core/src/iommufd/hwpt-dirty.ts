@@ -85,6 +85,8 @@ export const hwptGetDirtyBitmap = (
   };
   checkRange(call, hwpt, range);
   const dirty = dirtyOpsOf(call, hwpt);
+  call.checkAllocation('the bitmap');
+  call.checkAllocation('the pages of the bitmap');
   const bitmap = new DirtyBitmap(call.process, command.data, range);
   const clear = (command.flags & GET_DIRTY_BITMAP.NO_CLEAR) === 0;
   const last = range.iova + range.length - 1n;

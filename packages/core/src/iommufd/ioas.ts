@@ -121,7 +121,7 @@ export class Ioas implements IommufdObject {
 export const ioasAlloc = (call: Call, command: IommuCommand<'IOMMU_IOAS_ALLOC'>): void => {
   call.checkFlags(command.flags, 0);
   const { context } = call;
-  const ioas = new Ioas(context, context.objects.reserve());
+  const ioas = new Ioas(context, context.objects.reserve(call.op));
   context.objects.install(ioas);
   command.outIoasId = ioas.id;
   call.undo = () => context.destroyObject(ioas);

@@ -5,6 +5,7 @@
  * @module
  */
 import { refuse } from '../errors.ts';
+import { checkAllocation, type PhysicalMemory } from '../memory/index.ts';
 
 /** Kinds of objects that core makes; extensions add their own names. */
 export type ObjectKind =
@@ -42,13 +43,40 @@ export class ObjectTable {
   /** No id below this one is free. */
   #lowest = 1;
 
-  /** Take the lowest free id for an object that is being made. */
-  reserve(): number {
+  readonly #memory: PhysicalMemory;
+
+  constructor(memory: PhysicalMemory) {
+    this.#memory = memory;
+  }
+
+  /**
+   * Take the lowest free id for an object that is being made.
+   *
+   * @throws {IommuError} ENOMEM
+   */
+  reserve(op: string): number {
+    checkAllocation(this.#memory, op, 'object');
+    checkAllocation(this.#memory, op, 'object id');
     let id = this.#lowest;
     while (this.#slots[id] !== undefined) id++;
     this.#slots[id] = RESERVED;
     this.#lowest = id + 1;
     return id;
+  }
+
+  /**
+   * Build something under the lowest free id, which is free again when `build` throws.
+   *
+   * @throws {IommuError} ENOMEM, and what `build` throws
+   */
+  reserveFor<Made>(op: string, build: (id: number) => Made): Made {
+    const id = this.reserve(op);
+    try {
+      return build(id);
+    } catch (error) {
+      this.release(id);
+      throw error;
+    }
   }
 
   /** Make a finished object findable under the id it reserved. */
@@ -76,6 +104,11 @@ export class ObjectTable {
   /** Objects by ascending id. */
   all(): IommufdObject[] {
     return this.#slots.filter((slot): slot is IommufdObject => typeof slot === 'object');
+  }
+
+  /** Ids in use, ascending: those of objects, of objects being made, and those lost for good. */
+  get idsInUse(): number[] {
+    return [...this.#slots.keys()].filter((id) => id > 0 && this.#slots[id] !== undefined);
   }
 
   /** Whether no id at all is in use, tombstones included. */

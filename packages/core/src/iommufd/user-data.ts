@@ -77,6 +77,7 @@ export const userArray = (
   },
   copyAll: (expected, size) => {
     if (type !== expected || entryCount === 0) throw wrongType(call, type, expected);
+    call.checkAllocation('the array');
     const all = new Uint8Array(entryCount * size);
     if (entryLength === size) {
       if (!copyFromUser(call.process, pointer, 0, all)) throw fault(call, 'the array');

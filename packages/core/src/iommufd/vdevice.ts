@@ -74,15 +74,11 @@ export const vdeviceAlloc = (call: Call, command: IommuCommand<'IOMMU_VDEVICE_AL
       accepted: 'a virtual id that no vDEVICE of this vIOMMU has',
     });
   }
-  const id = context.objects.reserve();
-  let vdevice: Vdevice;
-  try {
-    vdevice = new Vdevice(id, viommu, device, virtId);
-  } catch (error) {
-    context.objects.release(id);
-    throw error;
-  }
+  const vdevice = context.objects.reserveFor(call.op, (id) => {
+    call.checkAllocation('the virtual id');
+    return new Vdevice(id, viommu, device, virtId);
+  });
   context.objects.install(vdevice);
-  command.outVdeviceId = id;
+  command.outVdeviceId = vdevice.id;
   call.undo = () => context.destroyObject(vdevice);
 };

@@ -4,7 +4,7 @@
  * @linux drivers/iommu/iommufd/eventq.c, driver.c iommufd_viommu_report_event
  * @module
  */
-import type { Process } from '../memory/index.ts';
+import { failsAllocation, type Process } from '../memory/index.ts';
 import { VEVENTQ_FLAG } from '../uapi/constants.ts';
 import { type FileOperations, filesOf, POLL } from '../uapi/files.ts';
 import type { UserPointer } from '../uapi/struct-table.ts';
@@ -16,6 +16,7 @@ import { installQueueFile } from './fault-queue.ts';
 import type { IommufdObject } from './objects.ts';
 import type { Viommu } from './viommu.ts';
 
+const ENOMEM = -12;
 const EFAULT = -14;
 const EINVAL = -22;
 const HEADER_BYTES = 8;
@@ -58,7 +59,10 @@ export class Veventq implements IommufdObject, FileOperations {
     this.#viommu.users--;
   }
 
-  /** Queue an event; when the queue is full, a single mark at its tail says that some were lost. */
+  /**
+   * Queue an event; when the queue or memory is full, a single mark at its tail says that some were
+   * lost.
+   */
   report(data: Uint8Array): void {
     const tail = this.#events.at(-1);
     const marked = tail !== undefined && isLostMark(tail);
@@ -66,7 +70,8 @@ export class Veventq implements IommufdObject, FileOperations {
     if (marked) this.#events.pop();
     const sequence = this.#sequence;
     this.#sequence = sequence === LAST_SEQUENCE ? 0 : sequence + 1;
-    if (queued < this.depth) this.#events.push({ flags: 0, sequence, data: data.slice() });
+    const room = queued < this.depth && !this.#fails('an event');
+    if (room) this.#events.push({ flags: 0, sequence, data: data.slice() });
     else {
       this.#events.push({ flags: VEVENTQ_FLAG.LOST_EVENTS, sequence, data: new Uint8Array(0) });
     }
@@ -81,6 +86,8 @@ export class Veventq implements IommufdObject, FileOperations {
     if (length < HEADER_BYTES) return EINVAL;
     let done = 0;
     for (let event = this.#events[0]; event; event = this.#events[0]) {
+      // The mark is part of the queue: Linux hands out a copy of it.
+      if (isLostMark(event) && this.#fails('a copy of the mark')) return done > 0 ? done : ENOMEM;
       const bytes = encodeEvent(event);
       if (bytes.length > length - done) return done > 0 ? done : EINVAL;
       if (!copyToUser(process, buffer, done, bytes)) return done > 0 ? done : EFAULT;
@@ -88,6 +95,10 @@ export class Veventq implements IommufdObject, FileOperations {
       done += bytes.length;
     }
     return done;
+  }
+
+  #fails(site: string): boolean {
+    return failsAllocation(this.#context.machine.memory, site);
   }
 
   poll(): number {
@@ -126,13 +137,14 @@ export const veventqAlloc = (call: Call, command: IommuCommand<'IOMMU_VEVENTQ_AL
       { value: command.type, owner: `VEVENTQ ${viommu.veventqs.get(command.type)?.id}` },
     );
   }
-  const id = context.objects.reserve();
-  const queue = new Veventq(context, id, viommu, command.type, command.veventqDepth);
+  const { queue, fd } = context.objects.reserveFor(call.op, (id) => {
+    const made = new Veventq(context, id, viommu, command.type, command.veventqDepth);
+    return { queue: made, fd: installQueueFile(call, made) };
+  });
   viommu.users++;
   viommu.veventqs.set(command.type, queue);
-  const fd = installQueueFile(call, queue);
   context.objects.install(queue);
-  command.outVeventqId = id;
+  command.outVeventqId = queue.id;
   command.outVeventqFd = fd;
   call.undo = () => {
     filesOf(process).close(fd);

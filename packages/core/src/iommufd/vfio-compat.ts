@@ -24,10 +24,12 @@ const UNMAP_FLAG_ALL = 2;
 /**
  * The IOAS of container calls; made when a group first joins. It is an ordinary object that
  * `IOMMU_VFIO_IOAS` GET names.
+ *
+ * @throws {IommuError} ENOMEM
  */
-export const compatIoasFor = (context: IommufdContext): Ioas => {
+export const compatIoasFor = (context: IommufdContext, op: string): Ioas => {
   if (context.vfioIoas) return context.vfioIoas;
-  const ioas = new Ioas(context, context.objects.reserve());
+  const ioas = new Ioas(context, context.objects.reserve(op));
   context.objects.install(ioas);
   context.vfioIoas = ioas;
   return ioas;

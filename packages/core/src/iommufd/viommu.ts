@@ -5,6 +5,7 @@
  * @module
  */
 import type { IommuUnit } from '../driver/contract.ts';
+import type { UserBlob } from '../driver/vendor-data.ts';
 import type { ViommuBackend } from '../driver/viommu-backend.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';
@@ -72,28 +73,34 @@ export const viommuAlloc = (call: Call, command: IommuCommand<'IOMMU_VIOMMU_ALLO
   }
   const userData =
     command.dataLen === 0 ? undefined : userBlob(call, command.dataUptr, type, command.dataLen);
-  const id = context.objects.reserve();
-  let made: Viommu | undefined;
-  try {
-    made = new Viommu(id, type, unit, hwpt, (viommu) =>
+  const viommu = context.objects.reserveFor(call.op, (id) => {
+    const made = new Viommu(id, type, unit, hwpt, (self) =>
       ops.init(device, type, hwpt.domain, userData, {
-        report: (eventType, data) => report(viommu, eventType, data),
+        report: (eventType, data) => report(self, eventType, data),
       }),
     );
-    const { backend } = made;
-    if (backend.mmapRegion) {
-      backend.setMmapOffset?.(context.mmapRegions.add(made, backend.mmapRegion));
+    try {
+      publish(call, made, userData);
+    } catch (error) {
+      made.destroy();
+      throw error;
     }
-    if (userData && backend.outData) userData.copyOut(0, backend.outData);
-  } catch (error) {
-    made?.destroy();
-    context.objects.release(id);
-    throw error;
-  }
-  const viommu = made;
+    return made;
+  });
   context.objects.install(viommu);
-  command.outViommuId = id;
+  command.outViommuId = viommu.id;
   call.undo = () => context.destroyObject(viommu);
+};
+
+/** Offer what the driver lets its process map, and tell the process what the driver says. */
+const publish = (call: Call, viommu: Viommu, userData: UserBlob | undefined): void => {
+  const { backend } = viommu;
+  if (backend.mmapRegion) {
+    call.checkAllocation('the region to map');
+    call.checkAllocation('the offset of the region');
+    backend.setMmapOffset?.(call.context.mmapRegions.add(viommu, backend.mmapRegion));
+  }
+  if (userData && backend.outData) userData.copyOut(0, backend.outData);
 };
 
 const report = (viommu: Viommu, type: number, data: Uint8Array): boolean => {

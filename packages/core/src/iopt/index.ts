@@ -26,7 +26,7 @@ export {
 } from './mapping.ts';
 export type { IoptPages } from './pages.ts';
 export { type PhysicalRun, physicalRun } from './physical.ts';
-export { type AllocationHook, PinContext } from './pins.ts';
+export { PinContext } from './pins.ts';
 export {
   AllowedListBuilder,
   AllowedRanges,

@@ -4,27 +4,25 @@
  * @module
  */
 import { FrameMap } from '../memory/frame-map.ts';
-import { FramePool, FrameRuns, type PhysicalMemory } from '../memory/index.ts';
-
-/**
- * Asked before every allocation that Linux could fail; true = fail this one. For tests that fail
- * each allocation in turn.
- */
-export type AllocationHook = (site: string) => boolean;
-
-const NEVER_FAILS: AllocationHook = () => false;
+import {
+  type AllocationHook,
+  FramePool,
+  FrameRuns,
+  failsAllocation,
+  type PhysicalMemory,
+} from '../memory/index.ts';
 
 /** What pins of one machine share. */
 export class PinContext {
   readonly pool: FramePool;
   /** Room for the frames of one operation. */
   readonly scratch = new FrameRuns();
-  /** Consulted before every allocation; may be replaced at any time. */
+  /** Asked before every allocation; may be replaced at any time. Default: what the memory says. */
   shouldFail: AllocationHook;
 
-  constructor(memory: PhysicalMemory, shouldFail: AllocationHook = NEVER_FAILS) {
+  constructor(memory: PhysicalMemory) {
     this.pool = new FramePool(memory);
-    this.shouldFail = shouldFail;
+    this.shouldFail = (site) => failsAllocation(memory, site);
   }
 
   /** Take back one pin of every frame in `runs`. */

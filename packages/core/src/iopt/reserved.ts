@@ -5,6 +5,7 @@
  */
 import { hex } from '@iommukit/bits';
 import { refuse } from '../errors.ts';
+import type { AllocationHook } from '../memory/index.ts';
 import {
   checkU64,
   fromPair,
@@ -15,7 +16,6 @@ import {
   rangeText,
   type U64,
 } from './address.ts';
-import type { AllocationHook } from './pins.ts';
 
 /** A range of IOVAs, `last` inclusive. */
 export interface IovaRange {

@@ -1,4 +1,10 @@
 export { VM_PROT, ZERO_PAGE } from './address-space.ts';
+export {
+  type AllocationHook,
+  allocationRefusal,
+  checkAllocation,
+  failsAllocation,
+} from './allocation.ts';
 export { FramePool, HUGE_PAGES } from './frame-pool.ts';
 export { FrameRuns } from './frame-runs.ts';
 export {

@@ -5,6 +5,7 @@
  */
 import { hex } from '@iommukit/bits';
 import { refuse } from '../errors.ts';
+import { type AllocationHook, failsAllocation } from './allocation.ts';
 import type { FrameBitmap } from './frame-bitmap.ts';
 import {
   type BackedRegion,
@@ -32,6 +33,11 @@ export class PhysicalMemory {
   readonly pages = new PageFrames();
   /** Called after writes that pass through this class, for sanitizers; costs nothing when unset. */
   onWrite: ((pa: number, lengthBytes: number) => void) | undefined = undefined;
+  /**
+   * Asked before every allocation on this machine that a kernel could fail, `allocPages` among
+   * them; for tests that fail each in turn. Nothing is asked when unset.
+   */
+  shouldFail: AllocationHook | undefined = undefined;
   private readonly regions: Ram[] = [];
   private lastHit: Ram = NO_REGION;
 
@@ -181,6 +187,7 @@ export class PhysicalMemory {
   allocPages(count: number, options: { readonly alignPages?: number } = {}): number {
     const align = options.alignPages ?? 1;
     if (!(count >= 1) || !(align >= 1)) return ENOMEM;
+    if (failsAllocation(this, 'frames')) return ENOMEM;
     for (const region of this.regions) {
       if (region.frames === undefined) continue;
       const start = region.frames.take(count, align, (region.base / PAGE_BYTES) % align);

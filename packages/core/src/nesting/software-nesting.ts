@@ -40,7 +40,7 @@ class ShadowIoas extends Ioas {
   constructor(parent: Ioas) {
     const { context } = parent;
     const shadow = new ShadowPagetable(context.pins);
-    super(context, context.objects.reserve(), shadow);
+    super(context, context.objects.reserve('SoftwareNesting'), shadow);
     this.parent = parent;
     this.composer = new ShadowComposer(parent.iopt, shadow);
     parent.users++;
@@ -61,7 +61,7 @@ export class SoftwareNesting {
 
   /**
    * @param parentIoasId object id of an IOAS; stays in use until the nesting is closed
-   * @throws {IommuError} ENOENT
+   * @throws {IommuError} ENOENT, ENOMEM
    */
   constructor(context: IommufdContext, parentIoasId: number) {
     this.parent = context.find('SoftwareNesting', parentIoasId, 'IOAS');

@@ -5,7 +5,12 @@
  */
 import type { IommuError } from '../errors.ts';
 import type { IommufdContext } from '../iommufd/context.ts';
-import type { MemoryFile, PinnableFile, Process } from '../memory/index.ts';
+import {
+  checkAllocation,
+  type MemoryFile,
+  type PinnableFile,
+  type Process,
+} from '../memory/index.ts';
 import type { UserPointer } from './struct-table.ts';
 
 const EBADF = -9;
@@ -140,6 +145,18 @@ export const filesOf = (process: Process): FileTable => {
     TABLES.set(process, table);
   }
   return table;
+};
+
+/**
+ * Put a new open file behind the lowest free descriptor.
+ *
+ * @param make called once there is memory for file and descriptor
+ * @throws {IommuError} ENOMEM, with nothing changed
+ */
+export const installFile = (process: Process, op: string, make: () => OpenFile): number => {
+  checkAllocation(process.memory, op, 'a file');
+  checkAllocation(process.memory, op, 'a descriptor');
+  return filesOf(process).install(make());
 };
 
 /** `fork` with descriptors: the child has a copy of memory and shares open files. */

@@ -6,6 +6,7 @@ export {
   FileTable,
   filesOf,
   forkProcess,
+  installFile,
   memoryFileOperations,
   OpenFile,
   POLL,

@@ -5,8 +5,8 @@
 
 import type { Errno } from '../errno.ts';
 import { isIommuError, type Refusal, refuse } from '../errors.ts';
-import type { Process } from '../memory/index.ts';
-import { filesOf } from '../uapi/files.ts';
+import { checkAllocation, type Process } from '../memory/index.ts';
+import { type FileOperations, filesOf, installFile, OpenFile } from '../uapi/files.ts';
 
 /** Refusals of one call, and the way from a throw to a negative errno. */
 export class VfioCall {
@@ -34,6 +34,11 @@ export class VfioCall {
     return refuse(code, this.op, rule, message, details);
   }
 
+  /** ENOMEM when there is no memory for something this call makes. */
+  checkAllocation(site: string): void {
+    checkAllocation(this.process.memory, this.op, site);
+  }
+
   /** EFAULT. */
   fault() {
     return this.refuse('EFAULT', 'user-memory', 'the argument cannot be accessed');
@@ -57,3 +62,15 @@ export class VfioCall {
     });
   }
 }
+
+/**
+ * Open a VFIO file.
+ *
+ * @param make called once nothing can fail any more
+ * @returns the descriptor, or -12 (ENOMEM)
+ */
+export const openVfioFile = (process: Process, op: string, make: () => FileOperations): number =>
+  new VfioCall(process, op).run((call) => {
+    call.checkAllocation('the state of the descriptor');
+    return installFile(process, op, () => new OpenFile(make()));
+  });

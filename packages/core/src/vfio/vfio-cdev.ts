@@ -8,9 +8,9 @@
 import type { IommufdContext } from '../iommufd/index.ts';
 import type { Process } from '../memory/index.ts';
 import { VFIO_IOCTL } from '../uapi/constants.ts';
-import { type FileOperations, filesOf, OpenFile } from '../uapi/files.ts';
+import { type FileOperations, filesOf } from '../uapi/files.ts';
 import { copyFromUser, copyToUser, isZeroedUser } from '../uapi/user-access.ts';
-import { VfioCall } from './vfio-call.ts';
+import { openVfioFile, VfioCall } from './vfio-call.ts';
 import type { VfioDevice } from './vfio-device.ts';
 import { vfioGroupOf } from './vfio-group.ts';
 
@@ -174,6 +174,6 @@ export const contextOf = (call: VfioCall, fd: number): IommufdContext => {
   });
 };
 
-/** Open a device's cdev; returns the descriptor. */
+/** Open a device's cdev; returns the descriptor, or -12 (ENOMEM). */
 export const openVfioCdev = (process: Process, device: VfioDevice): number =>
-  filesOf(process).install(new OpenFile(new VfioCdev(device)));
+  openVfioFile(process, 'open VFIO cdev', () => new VfioCdev(device));

@@ -7,9 +7,9 @@
 import type { IommuGroup } from '../bus/group.ts';
 import { compatIoasFor, type IommufdContext } from '../iommufd/index.ts';
 import type { Process } from '../memory/index.ts';
-import { type FileOperations, filesOf, OpenFile } from '../uapi/files.ts';
+import { type FileOperations, filesOf, installFile, OpenFile } from '../uapi/files.ts';
 import { copyFromUser, copyToUser } from '../uapi/user-access.ts';
-import { VfioCall } from './vfio-call.ts';
+import { openVfioFile, VfioCall } from './vfio-call.ts';
 import { contextOf } from './vfio-cdev.ts';
 import type { VfioDevice } from './vfio-device.ts';
 
@@ -104,7 +104,7 @@ class VfioGroupFile implements FileOperations {
       });
     }
     const context = contextOf(call, fd);
-    compatIoasFor(context);
+    compatIoasFor(context, call.op);
     context.file.retain();
     this.#context = context;
     return 0;
@@ -130,11 +130,12 @@ class VfioGroupFile implements FileOperations {
     device.open(call.op, context);
     try {
       if (isFirst) device.attach(call.op, context.compatIoas(call.op).id);
+      call.checkAllocation('the state of the descriptor');
+      return installFile(call.process, call.op, () => new OpenFile(new VfioDeviceFile(device)));
     } catch (error) {
       device.close();
       throw error;
     }
-    return filesOf(call.process).install(new OpenFile(new VfioDeviceFile(device)));
   }
 
   #needContext(call: VfioCall): IommufdContext {
@@ -187,10 +188,10 @@ const readName = (call: VfioCall, argument: number | bigint): string => {
 /**
  * Open a group.
  *
- * @returns the descriptor, or -16 (EBUSY) when the group is open or a device of it is bound through
- *   its cdev
+ * @returns the descriptor; -16 (EBUSY) when the group is open or a device of it is bound through
+ *   its cdev; -12 (ENOMEM)
  */
 export const openVfioGroup = (process: Process, group: VfioGroup): number => {
   if (group.isOpen || group.devices.some((device) => device.isOpen)) return EBUSY;
-  return filesOf(process).install(new OpenFile(new VfioGroupFile(group)));
+  return openVfioFile(process, 'open VFIO group', () => new VfioGroupFile(group));
 };

@@ -10,6 +10,7 @@ import {
   type FileOperations,
   filesOf,
   type IommufdContext,
+  installFile,
   OpenFile,
   PAGE_BYTES,
   type U64,
@@ -94,14 +95,23 @@ export const createAccess = (command: TestCommand): void => {
   if (flags & ~FLAG_NEEDS_PIN) {
     throw command.refuse('EOPNOTSUPP', 'access-flags', 'unknown access flags', flags);
   }
-  const file = new TestAccess(call, command.id, (flags & FLAG_NEEDS_PIN) !== 0);
-  call.context.file.retain();
-  const files = filesOf(command.process);
-  const fd = files.install(new OpenFile(file));
+  const fd = installAccess(call, command.id, (flags & FLAG_NEEDS_PIN) !== 0);
   command.set(16, fd);
   call.undo = () => {
-    files.close(fd);
+    filesOf(command.process).close(fd);
   };
+};
+
+const installAccess = (call: Call, ioasId: number, needsPin: boolean): number => {
+  call.checkAllocation('an access');
+  const file = new TestAccess(call, ioasId, needsPin);
+  call.context.file.retain();
+  try {
+    return installFile(call.process, call.op, () => new OpenFile(file));
+  } catch (error) {
+    file.release();
+    throw error;
+  }
 };
 
 /** ACCESS_REPLACE_IOAS. */
@@ -126,6 +136,8 @@ export const accessPages = (command: TestCommand): void => {
     throw command.refuse('EOPNOTSUPP', 'access-no-pin', 'this access does not pin', command.id);
   }
   const write = (flags & FLAG_WRITE) !== 0;
+  call.checkAllocation('a pinned range');
+  call.checkAllocation('the list of pages');
   const frames = file.access.pinPages(call.op, iova, length, write);
   try {
     comparePages(command, command.u64(40), iova, frames);
@@ -175,6 +187,7 @@ export const accessReadWrite = (command: TestCommand): void => {
   }
   const { access } = accessOf(command);
   const write = (flags & FLAG_WRITE) !== 0;
+  call.checkAllocation('a buffer');
   const data = new Uint8Array(Number(length));
   const fault = () => command.refuse('EFAULT', 'user-memory', 'the buffer cannot be accessed');
   if (write && !copyFromUser(process, pointer, 0, data)) throw fault();

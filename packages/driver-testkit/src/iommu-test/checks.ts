@@ -110,6 +110,7 @@ export const setDirty = (command: TestCommand): void => {
   if (count > MAX_DIRTY_BITS) {
     throw command.refuse('ENOMEM', 'mock-dirty-bits', 'the bitmap is too large', count);
   }
+  command.call.checkAllocation('the bitmap');
   const bits = readBitmap(command, pointer, count);
   let written = 0;
   for (let i = 0; i < count; i++) {

@@ -64,25 +64,35 @@ export const mockDomain = (command: TestCommand): void => {
   const { call } = command;
   const { context } = call;
   const flags = command.op === TEST_OP.MOCK_DOMAIN_FLAGS ? command.u32(28) : 0;
-  const id = context.objects.reserve();
-  let made: SelftestDevice | undefined;
-  try {
+  const device = context.objects.reserveFor(call.op, (id) => {
     if (flags & ~KNOWN_FLAGS) {
       throw command.refuse('EINVAL', 'mock-device-flags', 'unknown device flags', flags);
     }
-    const endpoint = addMockEndpoint(context.machine, flags);
-    made = new SelftestDevice(id, bindDevice(context, call.op, endpoint), endpoint);
-    command.set(20, changePageTable(call.op, made.device, 0, command.id, 'attach'));
-    command.set(16, id);
-    command.set(24, made.device.id);
-  } catch (error) {
-    made?.destroy();
-    context.objects.release(id);
-    throw error;
-  }
-  const device = made;
+    const made = bindNewDevice(call, id, flags);
+    try {
+      command.set(20, changePageTable(call.op, made.device, 0, command.id, 'attach'));
+    } catch (error) {
+      made.destroy();
+      throw error;
+    }
+    return made;
+  });
+  command.set(16, device.id);
+  command.set(24, device.device.id);
   context.objects.install(device);
   call.undo = () => context.destroyObject(device);
+};
+
+const bindNewDevice = (call: Call, id: number, flags: number): SelftestDevice => {
+  call.checkAllocation('a mock device');
+  const { context } = call;
+  const endpoint = addMockEndpoint(context.machine, flags);
+  try {
+    return new SelftestDevice(id, bindDevice(context, call.op, endpoint), endpoint);
+  } catch (error) {
+    context.machine.removeEndpoint(endpoint);
+    throw error;
+  }
 };
 
 const selftestDevice = (call: Call, id: number): SelftestDevice =>

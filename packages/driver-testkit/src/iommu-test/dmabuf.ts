@@ -3,9 +3,11 @@
  * @module
  */
 import {
+  allocationRefusal,
   type FileOperations,
   type FrameRuns,
   filesOf,
+  installFile,
   OpenFile,
   PAGE_BYTES,
   type PhysicalMemory,
@@ -29,10 +31,12 @@ class TestDmabuf implements FileOperations, PinnableFile {
   readonly #pages: number;
   revoked = false;
 
-  constructor(memory: PhysicalMemory, bytes: number) {
+  /** @throws {IommuError} ENOMEM */
+  constructor(memory: PhysicalMemory, op: string, bytes: number) {
     this.#memory = memory;
     this.#pages = Math.ceil(bytes / PAGE_BYTES);
     this.#base = memory.allocPages(this.#pages);
+    if (this.#base < 0) throw allocationRefusal(op, 'device memory');
     memory.pages.addOwners(this.#base / PAGE_BYTES, this.#pages, 1);
   }
 
@@ -69,8 +73,15 @@ export const dmabufGet = (command: TestCommand): void => {
   if (bytes === 0 || bytes > MAX_BYTES) {
     throw command.refuse('EINVAL', 'dmabuf-length', `1 to ${MAX_BYTES} bytes`, bytes);
   }
-  const file = new TestDmabuf(command.process.memory, bytes);
-  filesOf(command.process).install(new OpenFile(file));
+  const { call, process } = command;
+  call.checkAllocation('a dma-buf');
+  const file = new TestDmabuf(process.memory, call.op, bytes);
+  try {
+    installFile(process, call.op, () => new OpenFile(file));
+  } catch (error) {
+    file.release();
+    throw error;
+  }
 };
 
 /** DMABUF_REVOKE: take the memory back, or give it again. */

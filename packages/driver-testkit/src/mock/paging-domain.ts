@@ -2,8 +2,15 @@
  * A mock paging domain: leaves in a map, no table bytes at all.
  * @module
  */
-import type { DirtyOps, IommuUnit, PagingDomain } from '@iommukit/core';
+import {
+  type DirtyOps,
+  failsAllocation,
+  type IommuUnit,
+  type PagingDomain,
+  type PhysicalMemory,
+} from '@iommukit/core';
 
+const ENOMEM = -12;
 const EADDRINUSE = -98;
 const EINVAL = -22;
 const ERANGE = -34;
@@ -29,6 +36,8 @@ export interface MockDomainShape {
   readonly nestParent: boolean;
   readonly pasidCompatible: boolean;
   readonly dirtyTracking: boolean;
+  /** Whose allocation hook can let a mapping fail as for want of a table. */
+  readonly memory?: PhysicalMemory;
 }
 
 /** A paging domain of the mock hardware. */
@@ -45,10 +54,12 @@ export class MockPagingDomain implements PagingDomain {
   readonly dirty?: DirtyOps;
   /** Leaves by every granule they cover. */
   readonly #leaves = new Map<number, Leaf>();
+  readonly #memory: PhysicalMemory | undefined;
   #tracking = false;
 
   constructor(unit: IommuUnit, shape: MockDomainShape) {
     this.unit = unit;
+    this.#memory = shape.memory;
     this.granuleLg2 = shape.granuleLg2;
     this.pageSizesLg2 = shape.pageSizesLg2;
     const granuleBytes = 2 ** shape.granuleLg2;
@@ -70,6 +81,7 @@ export class MockPagingDomain implements PagingDomain {
     const end = iovaFrame + granules;
     if (iovaFrame < this.apertureStartFrame || end - 1 > this.apertureLastFrame) return ERANGE;
     for (let at = iovaFrame; at < end; at++) if (this.#leaves.has(at)) return EADDRINUSE;
+    if (this.#memory && failsAllocation(this.#memory, 'a page table')) return ENOMEM;
     let at = iovaFrame;
     for (let i = 0; i < runCount; i++) {
       const count = runs[2 * i + 1] as number;

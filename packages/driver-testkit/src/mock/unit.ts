@@ -182,6 +182,7 @@ export class MockUnit implements IommuUnit {
       nestParent: (flags & HWPT_ALLOC.NEST_PARENT) !== 0,
       pasidCompatible: (flags & HWPT_ALLOC.PASID) !== 0,
       dirtyTracking,
+      memory: this.host.machine.memory,
     });
   }
 

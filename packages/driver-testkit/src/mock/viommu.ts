@@ -3,6 +3,7 @@
  * @module
  */
 import {
+  allocationRefusal,
   FramePool,
   type HwQueueOps,
   type Machine,
@@ -57,7 +58,7 @@ export class MockViommu implements ViommuBackend {
     this.hwQueue = this.#queueOps();
     if (!userData) return;
     const data = userData.copyIn(MOCK_TYPE.VIOMMU, DATA_MIN_BYTES, DATA_BYTES);
-    this.mmapRegion = loopbackPage(machine, data.subarray(0, 4));
+    this.mmapRegion = loopbackPages(machine, data.subarray(0, 4));
     data.copyWithin(4, 0, 4);
     new DataView(data.buffer).setUint32(16, MOCK_MMAP_BYTES, true);
     this.outData = data;
@@ -153,9 +154,14 @@ export class MockViommu implements ViommuBackend {
   }
 }
 
-/** Pages whose first word is what the caller gave. */
-const loopbackPage = (machine: Machine, word: Uint8Array): MmapRegion => {
+/** Pages whose first word is what the caller gave. @throws {IommuError} ENOMEM */
+const loopbackPages = (machine: Machine, word: Uint8Array): MmapRegion => {
   const file = new MemoryFile(new FramePool(machine.memory), { size: MOCK_MMAP_BYTES });
+  for (let page = 0; page < MOCK_MMAP_BYTES / PAGE_BYTES; page++) {
+    if (file.frame(page) >= 0) continue;
+    file.release();
+    throw allocationRefusal('IOMMU_VIOMMU_ALLOC', 'the pages to map');
+  }
   machine.memory.copyIn(file.frame(0) * PAGE_BYTES, word);
   return { lengthBytes: MOCK_MMAP_BYTES, file };
 };
