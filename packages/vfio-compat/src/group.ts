@@ -114,7 +114,7 @@ export class VfioGroupFile {
     if (isContainer(object)) {
       const attached = object.attachGroup(call, (context) => this.#bind(context));
       this.#container = { container: object, attached };
-    } else this.#iommufd = joinIommufd(object);
+    } else this.#iommufd = joinIommufd(call.op, object);
   }
 
   /**
@@ -239,8 +239,8 @@ const targetOf = (call: VfioCall, file: OpenFile): GroupTarget => {
 };
 
 /** Make sure that the iommufd has an IOAS for container calls, and keep it open. */
-const joinIommufd = (context: IommufdContext): IommufdContext => {
-  compatIoasFor(context);
+const joinIommufd = (op: string, context: IommufdContext): IommufdContext => {
+  compatIoasFor(context, op);
   context.file.retain();
   return context;
 };
