@@ -3,6 +3,7 @@
  * @module
  */
 export * from './acpi/index.ts';
+export { WithoutTranslatedPasid } from './device-facing.ts';
 export * from './hardware/index.ts';
 export type { ReservedMemory } from './host/reserved-regions.ts';
 export * from './spec/index.ts';

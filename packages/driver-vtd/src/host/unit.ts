@@ -58,7 +58,11 @@ export class VtdUnit implements IommuUnit {
   readonly agent: TranslationAgent;
   readonly blocking: BlockingDomain;
   readonly identity?: IdentityDomain;
-  readonly nesting?: NestingOps;
+  /**
+   * There on every unit, as Linux's ops are: a unit that cannot nest refuses inside, after the
+   * checks of the parent. `caps.guestStage` says what it can do.
+   */
+  readonly nesting: NestingOps;
   readonly pri?: PriOps;
   readonly #parts: UnitParts;
   readonly #context: UnitContext;
@@ -88,7 +92,7 @@ export class VtdUnit implements IommuUnit {
     this.caps = unitCaps(context.caps, options.firstStageByDefault);
     this.blocking = { kind: 'blocking', unit: this, free: () => {} };
     if (context.caps.ecap.PT === 1) this.identity = new VtdIdentityDomain(this, context);
-    if (context.caps.nesting) this.nesting = this.#nestingOps();
+    this.nesting = this.#nestingOps();
     if (pageRequests) this.pri = pageRequests;
   }
 

@@ -403,7 +403,11 @@ describe('IOMMU_HWPT_ALLOC', () => {
     const parent = paging(at, HWPT.NEST_PARENT);
     const alloc = (...args: [typeof parent, number, ReturnType<typeof s1Blob>]) =>
       codeOf(() => at.unit.nesting?.allocNested(at.device, ...args));
-    expect(bench({ scalable: false }).unit.nesting).toBeUndefined();
+    const legacy = bench({ scalable: false });
+    const below = paging(legacy);
+    expect(codeOf(() => legacy.unit.nesting?.allocNested(legacy.device, below, 0, s1Blob(0)))).toBe(
+      'EOPNOTSUPP',
+    );
     expect(alloc(parent, HWPT.NEST_PARENT, s1Blob(0))).toBe('EOPNOTSUPP');
     expect(alloc(parent, 0, { ...s1Blob(0), type: 2 })).toBe('EOPNOTSUPP');
     expect(alloc(paging(at), 0, s1Blob(0))).toBe('EINVAL');
