@@ -1,0 +1,133 @@
+/** Seed 001, groups A to C: what may share a table, and with whom (the IOASID set thread of 2021). */
+import { createProcess, HWPT_ALLOC, HWPT_DATA, openIommufd } from '@iommukit/core';
+import { smmuv3 } from '@iommukit/driver-smmuv3';
+import type { VtdIommuUnit } from '@iommukit/driver-vtd';
+import { describe, expect, it } from 'vitest';
+import { FIXED_RW, refusalOf } from '../machine.ts';
+import { FAULT, GUEST, nestingSetup, Scenario, VECTORS, vtd48, X2 } from './guest-image.ts';
+import { pasidEntry } from './host-tables.ts';
+
+const DEV_A = { rid: '00:04.0', name: 'devA', pasidBits: 20 };
+const DEV_B = { rid: '00:05.0', name: 'devB', pasidBits: 20 };
+
+describe('S001 A: one first-stage table, several PASIDs', () => {
+  it.each([
+    ['one IOMMU', () => new Scenario([{ driver: vtd48(), devices: [DEV_A, DEV_B] }])],
+    [
+      'two IOMMUs',
+      () =>
+        new Scenario([
+          { driver: vtd48(), devices: [DEV_A] },
+          { driver: vtd48(), devices: [DEV_B] },
+        ]),
+    ],
+  ])('S001 A1: table X2 under PASID 5 of devA and PASID 9 of devB, %s', (_, make) => {
+    const scenario = make();
+    const { context, devIds, nested } = nestingSetup(scenario);
+    const [devA, devB] = [scenario.device(0), scenario.device(1)];
+    const n = nested(X2.root);
+    context.deviceAttach(devIds[0] as number, n, 5);
+    context.deviceAttach(devIds[1] as number, n, 9);
+    expect(scenario.dma(devA, X2.va, 5)).toBe(0x1_0000_9010);
+    expect(scenario.dma(devB, X2.va, 9)).toBe(0x1_0000_9010);
+    expect(scenario.wire.map(({ rid, pasid }) => [rid, pasid])).toEqual([
+      [devA.rid, 5],
+      [devB.rid, 9],
+    ]);
+    expect(scenario.dma(devA, X2.va, 9)).toBe(FAULT.PASID_ENTRY);
+    expect(scenario.dma(devB, X2.va, 5)).toBe(FAULT.PASID_ENTRY);
+  });
+
+  it('S001 A2: the id of the table is no PASID: DMA with it faults', () => {
+    const scenario = new Scenario([{ driver: vtd48(), devices: [DEV_A, DEV_B] }]);
+    const { context, devIds, nested } = nestingSetup(scenario);
+    const n = nested(X2.root);
+    context.deviceAttach(devIds[0] as number, n, n + 1);
+    expect(scenario.dma(scenario.device(0), X2.va, n)).toBe(FAULT.PASID_ENTRY);
+    expect(scenario.faults).toMatchObject([{ rid: scenario.device(0).rid, pasid: n }]);
+    expect(scenario.dma(scenario.device(0), X2.va, n + 1)).toBe(0x1_0000_9010);
+  });
+});
+
+/** A device with PASIDs behind an SMMUv3, whose driver makes plain stage 2 tables and no more. */
+const arm = () => {
+  const scenario = new Scenario([{ driver: smmuv3(), devices: [DEV_A] }]);
+  const context = openIommufd(scenario.vmm, scenario.machine);
+  const devId = context.bindDevice(scenario.device(0));
+  const stage2 = () => {
+    const ptId = context.ioasAlloc().outIoasId;
+    return context.hwptAlloc({ devId, ptId }).outHwptId;
+  };
+  const vste = { dataType: HWPT_DATA.ARM_SMMUV3, data: VSTE };
+  return { scenario, context, devId, stage2, vste };
+};
+
+/** vSTE for the CD at GPA 0x60000, with S1CDMax (bits 63:59) of 21, above any SSIDSIZE. */
+const VSTE = new Uint8Array(16);
+new DataView(VSTE.buffer).setBigUint64(
+  0,
+  BigInt(VECTORS.arm.vste0['0x60000'] ?? 0) | (21n << 59n),
+  true,
+);
+
+describe('S001 C: what the architectures can tell apart', () => {
+  it('S001 C1: Arm: PASID 1 of a RID on stage 2 a, PASID 2 on stage 2 b: -EINVAL', () => {
+    const { context, devId, stage2 } = arm();
+    const [a, b] = [stage2(), stage2()];
+    // The driver takes no PASID at all, so a is refused as b is.
+    expect(refusalOf(() => context.deviceAttach(devId, a, 1))).toBe('EINVAL pasid-hwpt');
+    expect(refusalOf(() => context.deviceAttach(devId, b, 2))).toBe('EINVAL pasid-hwpt');
+    context.deviceAttach(devId, a);
+    expect(refusalOf(() => context.deviceAttach(devId, b, 2))).toBe('EINVAL pasid-hwpt');
+  });
+
+  it('S001 C2: VT-d: PASIDs 1 and 2 of one RID on two second stages: two HPAs', () => {
+    const scenario = new Scenario([
+      { driver: vtd48({ firstStageByDefault: false }), devices: [DEV_A] },
+    ]);
+    const { hardware } = scenario.machine.units[0] as VtdIommuUnit;
+    const context = openIommufd(scenario.vmm, scenario.machine);
+    const device = scenario.device(0);
+    const devId = context.bindDevice(device);
+    const attachStage = (gpa: number, pasid: number): void => {
+      const { outIoasId: ioasId } = context.ioasAlloc();
+      const flags = HWPT_ALLOC.PASID;
+      const { outHwptId } = context.hwptAlloc({ devId, ptId: ioasId, flags });
+      const page = { userVa: GUEST.HVA + gpa, length: 0x1000, iova: 0x1000 };
+      context.ioasMap({ ioasId, flags: FIXED_RW, ...page });
+      context.deviceAttach(devId, outHwptId, pasid);
+    };
+    attachStage(0x9000, 1);
+    attachStage(0xa000, 2);
+    expect(scenario.dma(device, 0x1010, 1)).toBe(0x1_0000_9010);
+    expect(scenario.dma(device, 0x1010, 2)).toBe(0x1_0000_a010);
+    // Both entries say second stage (PGTT 2), and name different tables.
+    const [first = 0n, second = 0n] = [1, 2].map(
+      (pasid) => pasidEntry(scenario, hardware, device, pasid)[0],
+    );
+    expect([(first >> 6n) & 7n, (second >> 6n) & 7n]).toEqual([2n, 2n]);
+    expect(first >> 12n).not.toBe(second >> 12n);
+  });
+
+  it('S001 C3: Arm: vSTE with S1CDMax above SSIDSIZE: refused, as every vSTE: -EOPNOTSUPP', () => {
+    const { context, devId, stage2, vste } = arm();
+    const nested = () => context.hwptAlloc({ devId, ptId: stage2(), ...vste });
+    expect(refusalOf(nested)).toBe('EOPNOTSUPP nested-hwpt');
+  });
+
+  it('S001 C4: Arm: no guest owns a CD table: PASID 7 without a call does not translate', () => {
+    const { scenario, context, devId, stage2 } = arm();
+    context.deviceAttach(devId, stage2());
+    expect(scenario.machine.units[0]?.caps).toMatchObject({ guestStage: 0, pasidBits: 0 });
+    // C_BAD_SUBSTREAMID: the STE has no substreams.
+    expect(scenario.dma(scenario.device(0), X2.va, 7)).toBe('0x8');
+  });
+
+  it('S001 C5: Arm: one PASID of a RID for another guest: refused', () => {
+    const { scenario, context, devId, stage2 } = arm();
+    context.deviceAttach(devId, stage2());
+    const other = openIommufd(createProcess(scenario.machine), scenario.machine);
+    expect(refusalOf(() => other.bindDevice(scenario.device(0)))).toBe('EPERM group-owner');
+    expect(refusalOf(() => context.deviceAttach(devId, stage2(), 7))).toBe('EINVAL pasid-hwpt');
+  });
+});
