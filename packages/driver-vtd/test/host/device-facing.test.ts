@@ -21,7 +21,8 @@ it('translated requests lose their PASID, all others keep it (VT-d 11.4.3 PTRS)'
   hardware.onFault = ({ reason }) => faults.push(reason);
   const seen: number[] = [];
   at.device.agent = new WithoutTranslatedPasid({
-    translatePage: (...request) => hardware.translatePage(...request),
+    translatePage: (rid, pasid, iovaPfn, access) =>
+      hardware.translatePage(rid, pasid, iovaPfn, access),
     translationRequest: (...request) => hardware.translationRequest(...request),
     translatedPage: (rid, pasid, hpaPfn, access) => {
       seen.push(pasid);
