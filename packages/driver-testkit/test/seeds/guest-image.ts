@@ -21,7 +21,13 @@ import {
   type TranslationAgent,
   type UnrecoverableFault,
 } from '@iommukit/core';
-import { encodeHwptVtdS1, encodeHwptVtdS1Invalidate, vtd } from '@iommukit/driver-vtd';
+import {
+  encodeHwptVtdS1,
+  encodeHwptVtdS1Invalidate,
+  type VtdCapabilityFields,
+  type VtdOptions,
+  vtd,
+} from '@iommukit/driver-vtd';
 import { FIXED_RW } from '../machine.ts';
 
 /** Where guest RAM is: in the program that runs the guest, and in physical memory. */
@@ -97,8 +103,11 @@ const watchWire = (device: Endpoint, wire: WireRequest[]): void => {
 };
 
 /** A unit with 48-bit addresses, as the scenarios have it: both stages have four levels. */
-export const vtd48 = (options: Parameters<typeof vtd>[0] = {}): IommuDriver =>
-  vtd({ ...options, capabilities: { cap: { MGAW: 47, SAGAW: 4, FS5LP: 0 } } });
+export const vtd48 = (
+  options: Omit<VtdOptions, 'capabilities'> = {},
+  ecap: VtdCapabilityFields['ecap'] = {},
+): IommuDriver =>
+  vtd({ ...options, capabilities: { cap: { MGAW: 47, SAGAW: 4, FS5LP: 0 }, ecap } });
 
 /** An IOMMU of a scenario and the devices behind it. */
 export interface ScenarioUnit {

@@ -1,7 +1,7 @@
 /** Seed 001, groups A to C: what may share a table, and with whom (the IOASID set thread of 2021). */
 import { createProcess, HWPT_ALLOC, HWPT_DATA, openIommufd } from '@iommukit/core';
 import { smmuv3 } from '@iommukit/driver-smmuv3';
-import type { VtdIommuUnit } from '@iommukit/driver-vtd';
+import type { VtdIommuUnit, VtdOptions } from '@iommukit/driver-vtd';
 import { describe, expect, it } from 'vitest';
 import { FIXED_RW, refusalOf } from '../machine.ts';
 import { FAULT, GUEST, nestingSetup, Scenario, VECTORS, vtd48, X2 } from './guest-image.ts';
@@ -21,7 +21,7 @@ describe('S001 A: one first-stage table, several PASIDs', () => {
           { driver: vtd48(), devices: [DEV_B] },
         ]),
     ],
-  ])('S001 A1: table X2 under PASID 5 of devA and PASID 9 of devB, %s', (_, make) => {
+  ])('S001 A1: table X2 under PASID 5 of devA and PASID 9 of devB: one HPA (%s)', (_, make) => {
     const scenario = make();
     const { context, devIds, nested } = nestingSetup(scenario);
     const [devA, devB] = [scenario.device(0), scenario.device(1)];
@@ -46,6 +46,69 @@ describe('S001 A: one first-stage table, several PASIDs', () => {
     expect(scenario.dma(scenario.device(0), X2.va, n)).toBe(FAULT.PASID_ENTRY);
     expect(scenario.faults).toMatchObject([{ rid: scenario.device(0).rid, pasid: n }]);
     expect(scenario.dma(scenario.device(0), X2.va, n + 1)).toBe(0x1_0000_9010);
+  });
+});
+
+/** A NIC and a disk behind a unit that forces snooping, an IGD behind one that cannot (ECAP.SC=0). */
+const mixedCoherency = (options: Omit<VtdOptions, 'capabilities'>) => {
+  const scenario = new Scenario([
+    { driver: vtd48(options), devices: [DEV_A, DEV_B] },
+    { driver: vtd48(options, { SC: 0 }), devices: [{ rid: '00:02.0', name: 'igd' }] },
+  ]);
+  const context = openIommufd(scenario.vmm, scenario.machine);
+  const [nic = 0, disk = 0, igd = 0] = scenario.devices.map((each) => context.bindDevice(each));
+  /** An address space, with all guest RAM, whose table is made for a device. */
+  const space = (devId: number) => {
+    const { outIoasId: ioasId } = context.ioasAlloc();
+    const { outHwptId } = context.hwptAlloc({ devId, ptId: ioasId });
+    const ram = { userVa: GUEST.HVA, length: GUEST.BYTES, iova: 0 };
+    context.ioasMap({ ioasId, flags: FIXED_RW, ...ram });
+    return outHwptId;
+  };
+  const [nicAt, diskAt, igdAt] = [scenario.device(0), scenario.device(1), scenario.device(2)];
+  return { scenario, context, nic, disk, igd, space, nicAt, diskAt, igdAt };
+};
+
+describe.each([
+  ['first stage', {}],
+  ['second stage', { firstStageByDefault: false }],
+])('S001 B: coherency belongs to an address space, %s', (_, options) => {
+  /** s1 is coherent: made for the NIC, which is on it. */
+  const onS1 = () => {
+    const made = mixedCoherency(options);
+    const s1 = made.space(made.nic);
+    made.context.deviceAttach(made.nic, s1);
+    return { ...made, s1 };
+  };
+
+  it('S001 B1: coherent space s1, attach the IGD, which enforces no snooping: -EINVAL', () => {
+    const { scenario, context, igd, s1, nicAt, igdAt } = onS1();
+    expect(context.find('test', s1, 'HWPT_PAGING').enforceCacheCoherency).toBe(true);
+    const refused = refusalOf(() => context.deviceAttach(igd, s1));
+    expect(refused).toBe('EINVAL domain-fits-unit');
+    expect(scenario.dma(igdAt, 0x9010)).toBe(FAULT.PASID_DIRECTORY);
+    expect(scenario.dma(nicAt, 0x9010)).toBe(0x1_0000_9010);
+  });
+
+  it('S001 B2: a new space s2, not coherent, of the same memory takes it: same HPA', () => {
+    const { scenario, context, igd, s1, space, nicAt, igdAt } = onS1();
+    expect(refusalOf(() => context.deviceAttach(igd, s1))).toBe('EINVAL domain-fits-unit');
+    expect(scenario.vmm.pinnedPages).toBe(262_144);
+    const s2 = space(igd);
+    expect(context.find('test', s2, 'HWPT_PAGING').enforceCacheCoherency).toBe(false);
+    context.deviceAttach(igd, s2);
+    expect(scenario.dma(igdAt, 0x9010)).toBe(0x1_0000_9010);
+    expect(scenario.dma(nicAt, 0x9010)).toBe(0x1_0000_9010);
+    // Each address space pins for itself; IOAS_COPY would share the pages.
+    expect(scenario.vmm.pinnedPages).toBe(2 * 262_144);
+  });
+
+  it('S001 B3: a third device on s1: still ok', () => {
+    const { scenario, context, disk, igd, s1, space, diskAt } = onS1();
+    expect(refusalOf(() => context.deviceAttach(igd, s1))).toBe('EINVAL domain-fits-unit');
+    context.deviceAttach(igd, space(igd));
+    context.deviceAttach(disk, s1);
+    expect(scenario.dma(diskAt, 0x9010)).toBe(0x1_0000_9010);
   });
 });
 

@@ -239,29 +239,35 @@ describe('S002 D: CACHE_INVLD', () => {
   });
 
   it.each([
-    ['as posted: 0', false, 0],
-    ['strict: -ERANGE', true, -ERRNO.ERANGE],
-  ])('S002 D3: ADDR not aligned, %s; nothing is invalidated', (_, strictErrors, result) => {
-    const { scenario, device, issue } = bound({ strictErrors });
-    scenario.dma(device, X2.va, 101);
-    scenario.write(X2.slot, 0xc067n);
-    expect(issue(withU32(INVALIDATE_PAGE, [INVALIDATE.ADDR, 0x1800]))).toBe(result);
-    expect(scenario.dma(device, X2.va, 101)).toBe(0x1_0000_9010);
-  });
+    ['posted', false, 0],
+    ['strict', true, -ERRNO.ERANGE],
+  ])(
+    'S002 D3: ADDR not aligned: 0 as posted, -ERANGE when strict; nothing is invalidated (%s)',
+    (_, strictErrors, result) => {
+      const { scenario, device, issue } = bound({ strictErrors });
+      scenario.dma(device, X2.va, 101);
+      scenario.write(X2.slot, 0xc067n);
+      expect(issue(withU32(INVALIDATE_PAGE, [INVALIDATE.ADDR, 0x1800]))).toBe(result);
+      expect(scenario.dma(device, X2.va, 101)).toBe(0x1_0000_9010);
+    },
+  );
 });
 
 describe('S002 E: the end of a binding', () => {
   it.each([
-    ['second UNBIND as posted: 0', false, 0],
-    ['second UNBIND strict: -EINVAL', true, -ERRNO.EINVAL],
-  ])('S002 E1: UNBIND, then DMA faults; %s', (_, strictErrors, again) => {
-    const { scenario, device, hardware, issue } = bound({ strictErrors });
-    expect(scenario.dma(device, X2.va, 101)).toBe(0x1_0000_9010);
-    expect(issue(UNBIND_101)).toBe(0);
-    expect(scenario.dma(device, X2.va, 101)).toBe(FAULT.PASID_ENTRY);
-    expect(pasidEntry(scenario, hardware, device, 101)).toEqual(Array(8).fill(0n));
-    expect(issue(UNBIND_101)).toBe(again);
-  });
+    ['posted', false, 0],
+    ['strict', true, -ERRNO.EINVAL],
+  ])(
+    'S002 E1: UNBIND, then DMA faults; second UNBIND: 0 as posted, -EINVAL when strict (%s)',
+    (_, strictErrors, again) => {
+      const { scenario, device, hardware, issue } = bound({ strictErrors });
+      expect(scenario.dma(device, X2.va, 101)).toBe(0x1_0000_9010);
+      expect(issue(UNBIND_101)).toBe(0);
+      expect(scenario.dma(device, X2.va, 101)).toBe(FAULT.PASID_ENTRY);
+      expect(pasidEntry(scenario, hardware, device, 101)).toEqual(Array(8).fill(0n));
+      expect(issue(UNBIND_101)).toBe(again);
+    },
+  );
 
   it('S002 E2: FREE 101, then BIND 101: -ENOENT', () => {
     const { scenario, device, issue } = bound();

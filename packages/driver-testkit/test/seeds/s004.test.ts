@@ -161,15 +161,18 @@ describe('S004 C: Intel, mediated devices', () => {
   });
 
   it.each([
-    ['pdev: v = p', PASID_DEVICE_TYPE.PDEV_KERNEL_TABLE, 7],
-    ['mdev: v != p', PASID_DEVICE_TYPE.MDEV_PARENT_TABLE, 4097],
-  ] as const)('S004 C4: "always vPASID", the same call for %s', (_, type, wirePasid) => {
-    const { scenario, device, guest, nested, attach, inUse } = mediated(type, 'dev');
-    expect(attach('dev', 7, nested(X2.root))).toBe(wirePasid);
-    expect([guest.ppasidOf('dev', 7), guest.vpasidOf('dev', wirePasid)]).toEqual([wirePasid, 7]);
-    expect(inUse(4200)).toEqual([0, wirePasid]);
-    expect(scenario.dma(device, X2.va, guest.ppasidOf('dev', 7))).toBe(0x1_0000_9010);
-  });
+    ['pdev', PASID_DEVICE_TYPE.PDEV_KERNEL_TABLE, 7],
+    ['mdev', PASID_DEVICE_TYPE.MDEV_PARENT_TABLE, 4097],
+  ] as const)(
+    'S004 C4: "always vPASID", one call: v = p for a pdev, v != p for an mdev (%s)',
+    (_, type, wirePasid) => {
+      const { scenario, device, guest, nested, attach, inUse } = mediated(type, 'dev');
+      expect(attach('dev', 7, nested(X2.root))).toBe(wirePasid);
+      expect([guest.ppasidOf('dev', 7), guest.vpasidOf('dev', wirePasid)]).toEqual([wirePasid, 7]);
+      expect(inUse(4200)).toEqual([0, wirePasid]);
+      expect(scenario.dma(device, X2.va, guest.ppasidOf('dev', 7))).toBe(0x1_0000_9010);
+    },
+  );
 });
 
 const IOVA = 0x100_0000;
@@ -258,7 +261,7 @@ describe('S004 D: drivers that take no PASIDs', () => {
   it.each([
     ['SMMUv3', () => smmuv3(), '0x8'], // C_BAD_SUBSTREAMID
     ['AMD-Vi', () => amdvi(), '0x2'], // IO_PAGE_FAULT
-  ])('S004 D1: %s: -EOPNOTSUPP, and requests without PASID translate', (_, driver, fault) => {
+  ])('S004 D1: without PASIDs: -EOPNOTSUPP, other requests translate (%s)', (_, driver, fault) => {
     const { scenario, context, device, devId, space } = generic(driver());
     context.deviceAttach(devId, space(0x8000));
     expect(refusalOf(() => new DevicePasids(context, devId))).toBe('EOPNOTSUPP no-pasids');
