@@ -6,7 +6,7 @@
  */
 import { IOPT_PROT, isU64Max, isUnmapAll, type U64 } from '../iopt/index.ts';
 import { ACCOUNT, type AccountMode, UNPINNABLE_FILE } from '../memory/index.ts';
-import { IOAS_MAP } from '../uapi/constants.ts';
+import { IOAS_MAP, U64_MAX } from '../uapi/constants.ts';
 import { filesOf } from '../uapi/files.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';
@@ -44,22 +44,15 @@ const checkRights = (call: Call, flags: number): void => {
 const accountMode = (call: Call): AccountMode =>
   call.context.accountPerProcess ? ACCOUNT.MM : ACCOUNT.USER;
 
-/** The answer cannot be written: take the mapping out again. */
-const undoMap = (call: Call, ioas: Ioas, iova: U64, length: U64): void => {
-  call.undo = () => {
-    ioas.iopt.unmap(iova, length, call.op);
-  };
-};
-
-/** `IOMMU_IOAS_MAP`. */
+/** `IOMMU_IOAS_MAP`. A mapping whose IOVA cannot be written back stays, as in Linux. */
 export const ioasMap = (call: Call, command: IommuCommand<'IOMMU_IOAS_MAP'>): void => {
   const { flags, length } = command;
   call.checkFlags(flags, KNOWN_FLAGS);
   call.checkReserved(command.reserved);
   checkNotMax(call, command.iova, length);
   checkRights(call, flags);
-  const ioas = call.context.find(call.op, command.ioasId, 'IOAS');
-  const iova = ioas.iopt.mapUser({
+  const { iopt } = call.context.find(call.op, command.ioasId, 'IOAS');
+  command.iova = iopt.mapUser({
     process: call.process,
     userVa: command.userVa,
     length,
@@ -68,17 +61,36 @@ export const ioasMap = (call: Call, command: IommuCommand<'IOMMU_IOAS_MAP'>): vo
     accountMode: accountMode(call),
     op: call.op,
   });
-  command.iova = iova;
-  undoMap(call, ioas, iova, length);
 };
 
-/** `IOMMU_IOAS_MAP_FILE`. */
+/** Length and wrapping come before the descriptor. */
+const checkFileRange = (call: Call, start: U64, length: U64): void => {
+  if (length === 0 || length === 0n) {
+    throw call.refuse('EINVAL', 'length-zero', 'the length is 0', {
+      value: 0,
+      accepted: '1 byte or more',
+    });
+  }
+  const last = BigInt(start) + BigInt(length) - 1n;
+  if (last <= U64_MAX) return;
+  throw call.refuse('EOVERFLOW', 'range-overflow', 'the range ends above 2^64 - 1', {
+    range: { start, last },
+    accepted: 'start + length at most 2^64',
+  });
+};
+
+/**
+ * `IOMMU_IOAS_MAP_FILE`.
+ *
+ * @linux drivers/iommu/iommufd/io_pagetable.c iopt_map_file_pages
+ */
 export const ioasMapFile = (call: Call, command: IommuCommand<'IOMMU_IOAS_MAP_FILE'>): void => {
   const { flags, length } = command;
   call.checkFlags(flags, KNOWN_FLAGS);
   checkNotMax(call, command.iova, length);
   checkRights(call, flags);
-  const ioas = call.context.find(call.op, command.ioasId, 'IOAS');
+  const { iopt } = call.context.find(call.op, command.ioasId, 'IOAS');
+  checkFileRange(call, command.start, length);
   const operations = filesOf(call.process).get(command.fd)?.operations;
   if (!operations) {
     throw call.refuse('EBADF', 'file-descriptor', `descriptor ${command.fd} is not open`, {
@@ -93,7 +105,7 @@ export const ioasMapFile = (call: Call, command: IommuCommand<'IOMMU_IOAS_MAP_FI
       accepted: 'a range inside a dma-buf that is not revoked',
     });
   }
-  const iova = ioas.iopt.mapFile({
+  command.iova = iopt.mapFile({
     process: call.process,
     file: operations.pinnable ?? UNPINNABLE_FILE,
     start: command.start,
@@ -103,8 +115,6 @@ export const ioasMapFile = (call: Call, command: IommuCommand<'IOMMU_IOAS_MAP_FI
     accountMode: accountMode(call),
     op: call.op,
   });
-  command.iova = iova;
-  undoMap(call, ioas, iova, length);
 };
 
 /** `IOMMU_IOAS_COPY`. */
@@ -119,9 +129,7 @@ export const ioasCopy = (call: Call, command: IommuCommand<'IOMMU_IOAS_COPY'>): 
   const slices = source.iopt.getPages(command.srcIova, length, call.op);
   const target = targetOf(call, command.dstIoasId, slices);
   const wanted = fixedIova(flags, command.dstIova);
-  const iova = target.iopt.mapPages(slices, length, protOf(flags), wanted, call.op);
-  command.dstIova = iova;
-  undoMap(call, target, iova, length);
+  command.dstIova = target.iopt.mapPages(slices, length, protOf(flags), wanted, call.op);
 };
 
 /** The target IOAS of a copy; slices taken from the source are given back when it is missing. */

@@ -16,6 +16,8 @@ const CAP_DMA_AVAIL = 3;
 const CAP_VERSION = 1;
 const NO_LIMIT = 0xffff_ffff;
 const CAP_HEADER_BYTES = 16;
+/** The capability without the padding in front of the next one, which is left alone. */
+const CAP_DMA_AVAIL_BYTES = 12;
 const RANGE_BYTES = 16;
 const PAGE_BYTES = 4096n;
 const U64_MAX = (1n << 64n) - 1n;
@@ -53,10 +55,10 @@ const capabilityParts = (ioas: Ioas, argsz: number): { parts: Part[]; total: num
   const rangesAt = availAt + CAP_HEADER_BYTES;
   const total = rangesAt + CAP_HEADER_BYTES + RANGE_BYTES * ranges.length;
   const parts: Part[] = [];
-  if (argsz >= rangesAt) {
-    const bytes = capHeader(CAP_DMA_AVAIL, rangesAt);
+  if (argsz >= availAt + CAP_DMA_AVAIL_BYTES) {
+    const bytes = capHeader(CAP_DMA_AVAIL, argsz >= rangesAt ? rangesAt : 0);
     new DataView(bytes.buffer).setUint32(8, NO_LIMIT, true);
-    parts.push({ at: availAt, bytes });
+    parts.push({ at: availAt, bytes: bytes.subarray(0, CAP_DMA_AVAIL_BYTES) });
   }
   ranges.forEach(({ start, last }, index) => {
     const at = rangesAt + CAP_HEADER_BYTES + RANGE_BYTES * index;

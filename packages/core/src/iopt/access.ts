@@ -71,8 +71,8 @@ export const pinAccess = (
     checkPinnable(iopt, op, low, isLast);
     const first = areas.indexAt(pfn, low);
     const pages = areas.pages(id);
-    checkReachable(op, pages);
     checkRights(op, areas.prot(id), write, areas.start);
+    checkReachable(op, pages);
     const rc = pages.addAccess(first, areas.indexAt(endPfn, endLow) - first + 1, write, out);
     if (rc === -1) throw refusal.readOnlyPages(op);
     if (rc < 0) throw refusal.cannotPin(op, rc, pages);
