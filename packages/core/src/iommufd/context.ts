@@ -16,7 +16,6 @@ import {
   filesOf,
   installFile,
   OpenFile,
-  POLL,
 } from '../uapi/files.ts';
 import type { StructSpec } from '../uapi/struct-table.ts';
 import {
@@ -194,7 +193,6 @@ export class IommufdContext extends TypedCalls {
       iommufd: this,
       ioctl: (process, request, argument) => this.ioctl(request, argument, process),
       mmap: (process, mapping: FileMapping) => this.mmapRegions.map(process, mapping),
-      poll: () => POLL.IN | POLL.OUT | POLL.RDNORM,
       release: () => this.#release(),
     };
   }

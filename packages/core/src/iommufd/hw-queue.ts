@@ -14,7 +14,8 @@ import type { IommufdObject } from './objects.ts';
 import type { Viommu } from './viommu.ts';
 
 const PAGE_BYTES = 4096;
-const MAX_PAGES = 2 ** 31;
+/** Linux lists the pages in an array of pointers, which may have no more bytes than an `int` counts. */
+const MAX_PAGES = Math.floor((2 ** 31 - 1) / 8);
 
 /** A hardware queue object. */
 export class HwQueue implements IommufdObject {
@@ -73,6 +74,7 @@ export const hwQueueAlloc = (call: Call, command: IommuCommand<'IOMMU_HW_QUEUE_A
     access = Access.createInternal(context, call.op);
     access.attach(call.op, viommu.hwpt.ioas);
     const { start, bytes } = pageRange(command);
+    checkPages(call, command);
     call.checkAllocation('the list of pages');
     const frames = access.pinPages(call.op, start, bytes, false);
     const pinned = access;
@@ -138,10 +140,23 @@ const checkCommand = (call: Call, command: IommuCommand<'IOMMU_HW_QUEUE_ALLOC'>)
       accepted: 'iova + length at most 2^64',
     });
   }
-  if (length / 4096n > MAX_PAGES) {
-    throw call.refuse('ERANGE', 'queue-pages', 'the queue has too many pages', {
+};
+
+/** The list of the queue's pages: its length must fit 64 bits, and the list into memory. */
+const checkPages = (call: Call, command: IommuCommand<'IOMMU_HW_QUEUE_ALLOC'>): void => {
+  const { offset, pages } = pageRange(command);
+  const length = BigInt(command.length);
+  const accepted = `at most ${MAX_PAGES} pages`;
+  if (offset + length + BigInt(PAGE_BYTES - 1) > U64_MAX) {
+    throw call.refuse('ERANGE', 'queue-pages', 'the queue with whole pages is above 2^64 bytes', {
       value: length,
-      accepted: `at most ${MAX_PAGES} pages`,
+      accepted,
+    });
+  }
+  if (pages > MAX_PAGES) {
+    throw call.refuse('ENOMEM', 'queue-pages', 'the queue has too many pages', {
+      value: length,
+      accepted,
     });
   }
 };

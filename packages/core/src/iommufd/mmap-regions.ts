@@ -12,6 +12,8 @@ import type { IommufdObject } from './objects.ts';
 const PAGE_BYTES = 4096;
 const EPERM = -1;
 const ENXIO = -6;
+const EFAULT = -14;
+const EEXIST = -17;
 const EINVAL = -22;
 
 interface Region {
@@ -47,6 +49,11 @@ class OwnedFile extends MemoryFile {
   override frame(page: number): number {
     return this.#inner.frame(page);
   }
+
+  /** Device memory, without page structs: it cannot be pinned through a user address. */
+  override collect(): number {
+    return EFAULT;
+  }
 }
 
 /** The mappable regions of one context, by file offset. */
@@ -71,12 +78,18 @@ export class MmapRegions {
     this.#regions.splice(0, this.#regions.length, ...kept);
   }
 
-  /** `mmap` of the iommufd: offset and length must be those of one region. */
+  /**
+   * `mmap` of the iommufd: offset and length, rounded up to pages, must be those of one region. What
+   * every mapping must be comes first.
+   */
   map(process: Process, { offset = 0, ...mapping }: FileMapping): number {
-    if (mapping.length % PAGE_BYTES !== 0 || !(mapping.flags & MAP_FLAG.SHARED)) return EINVAL;
+    if (!(mapping.length > 0) || offset % PAGE_BYTES !== 0) return EINVAL;
+    if (process.collides(mapping.addr, mapping.length, mapping.flags)) return EEXIST;
+    if (!(mapping.flags & MAP_FLAG.SHARED)) return EINVAL;
     if (mapping.prot & VM_PROT.EXEC) return EPERM;
+    const length = Math.ceil(mapping.length / PAGE_BYTES) * PAGE_BYTES;
     const region = this.#regions.find((known) => known.offset === offset);
-    if (!region || region.length !== mapping.length) return ENXIO;
-    return process.mmap({ ...mapping, file: region.file });
+    if (!region || region.length !== length) return ENXIO;
+    return process.mmap({ ...mapping, length, file: region.file });
   }
 }

@@ -126,6 +126,18 @@ export class Process {
     return start * PAGE_BYTES;
   }
 
+  /** Whether `MAP_FIXED_NOREPLACE` keeps a mapping from standing there (-17, EEXIST). */
+  collides(addr: number | bigint | undefined, length: number, flags: number): boolean {
+    if (addr === undefined || !(flags & MAP_FLAG.FIXED_NOREPLACE)) return false;
+    const range = this.pageRange(addr, length);
+    return range !== undefined && this.space.vmas.overlaps(range.start, range.end);
+  }
+
+  /** Whether an address is in a mapping of 2 MiB pages. */
+  isHugetlb(va: number | bigint): boolean {
+    return this.space.vmas.at(userPage(va))?.hugetlb ?? false;
+  }
+
   /** Unmap `[addr, addr + length)`; 0, or -22 for a misaligned or empty range. */
   munmap(addr: number | bigint, length: number): number {
     const range = this.pageRange(addr, length);

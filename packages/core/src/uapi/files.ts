@@ -20,7 +20,18 @@ const ENODEV = -19;
 const ESPIPE = -29;
 
 /** `poll` bits. @linux include/uapi/asm-generic/poll.h */
-export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16, NVAL: 32, RDNORM: 0x40 } as const;
+export const POLL = {
+  IN: 1,
+  OUT: 4,
+  ERR: 8,
+  HUP: 16,
+  NVAL: 32,
+  RDNORM: 0x40,
+  WRNORM: 0x100,
+} as const;
+
+/** What a file that has nothing to say about it answers. @linux include/linux/poll.h */
+const DEFAULT_POLL = POLL.IN | POLL.OUT | POLL.RDNORM | POLL.WRNORM;
 
 /** What `mmap` of a descriptor names. */
 export interface FileMapping {
@@ -216,7 +227,7 @@ export const sysPoll = (process: Process, fd: number, events: number): number =>
   if (fd < 0) return 0;
   const file = filesOf(process).get(fd);
   if (!file) return POLL.NVAL;
-  const set = file.operations.poll?.() ?? POLL.IN | POLL.OUT;
+  const set = file.operations.poll?.() ?? DEFAULT_POLL;
   return set & (events | POLL.ERR | POLL.HUP);
 };
 
