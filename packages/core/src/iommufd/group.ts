@@ -68,6 +68,9 @@ export const claimGroup = (op: string, group: IommuGroup, context: IommufdContex
   OWNERS.set(group, context);
 };
 
+/** Whether some context owns a group's DMA. */
+export const isClaimed = (group: IommuGroup): boolean => OWNERS.has(group);
+
 /** Give a group up. */
 export const releaseGroup = (group: IommuGroup): void => {
   OWNERS.delete(group);

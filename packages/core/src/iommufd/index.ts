@@ -9,6 +9,7 @@ export {
   PGFAULT_BYTES,
   type PgfaultRecord,
 } from './fault-queue.ts';
+export { isClaimed } from './group.ts';
 export { type Hwpt, HwptNested, HwptPaging } from './hwpt.ts';
 export { Ioas } from './ioas.ts';
 export type { IommufdObject, ObjectKind } from './objects.ts';

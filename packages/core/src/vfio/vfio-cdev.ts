@@ -79,6 +79,7 @@ class VfioCdev implements FileOperations {
       throw call.refuse('EINVAL', 'device-open', 'another descriptor has the device open');
     }
     const bound = this.#device.open(call.op, context);
+    this.#device.isCdevBound = true;
     const id = new Uint8Array(4);
     new DataView(id.buffer).setUint32(0, bound.id, true);
     if (!copyToUser(call.process, argument, 12, id)) {
@@ -107,7 +108,8 @@ class VfioCdev implements FileOperations {
   }
 }
 
-const readBind = (call: VfioCall, argument: number | bigint): DataView => {
+/** The struct of a bind call. EFAULT, EINVAL, E2BIG. */
+export const readBind = (call: VfioCall, argument: number | bigint): DataView => {
   const head = new Uint8Array(4);
   if (!copyFromUser(call.process, argument, 0, head)) throw call.fault();
   const argsz = new DataView(head.buffer).getUint32(0, true);

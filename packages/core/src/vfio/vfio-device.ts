@@ -60,6 +60,9 @@ export class VfioDevice {
     return this.device.group;
   }
 
+  /** Bound through its own character device: its group cannot be opened then. */
+  isCdevBound = false;
+
   /** Whether some descriptor is bound to an iommufd. */
   get isOpen(): boolean {
     return this.#opens > 0;
@@ -88,6 +91,7 @@ export class VfioDevice {
     const bound = this.#bound;
     if (--this.#opens > 0 || !bound) return;
     this.#bound = undefined;
+    this.isCdevBound = false;
     this.#pasids.clear();
     unbindDevice(bound);
     bound.context.file.put();

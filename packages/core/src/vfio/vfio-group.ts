@@ -5,12 +5,13 @@
  * @module
  */
 import type { IommuGroup } from '../bus/group.ts';
-import { compatIoasFor, type IommufdContext } from '../iommufd/index.ts';
+import { compatIoasFor, type IommufdContext, isClaimed } from '../iommufd/index.ts';
 import type { Process } from '../memory/index.ts';
+import { VFIO_IOCTL } from '../uapi/constants.ts';
 import { type FileOperations, filesOf, installFile, OpenFile } from '../uapi/files.ts';
 import { copyFromUser, copyToUser } from '../uapi/user-access.ts';
 import { openVfioFile, VfioCall } from './vfio-call.ts';
-import { contextOf } from './vfio-cdev.ts';
+import { contextOf, readBind } from './vfio-cdev.ts';
 import type { VfioDevice } from './vfio-device.ts';
 
 const EBUSY = -16;
@@ -18,7 +19,8 @@ const ENOTTY = -25;
 const STATUS_BYTES = 8;
 const STATUS_VIABLE = 1;
 const STATUS_CONTAINER_SET = 2;
-const MAX_NAME_BYTES = 256;
+/** The terminating zero included. */
+const MAX_NAME_BYTES = 4096;
 
 const GET_STATUS = 0x3b67;
 const SET_CONTAINER = 0x3b68;
@@ -85,7 +87,9 @@ class VfioGroupFile implements FileOperations {
     const view = new DataView(status.buffer);
     if (!copyFromUser(call.process, argument, 0, status)) throw call.fault();
     call.checkSize(view.getUint32(0, true), STATUS_BYTES);
-    view.setUint32(4, STATUS_VIABLE | (this.#context ? STATUS_CONTAINER_SET : 0), true);
+    // A group whose DMA somebody else owns cannot be used.
+    const viable = isClaimed(this.#group.group) ? 0 : STATUS_VIABLE;
+    view.setUint32(4, this.#context ? STATUS_VIABLE | STATUS_CONTAINER_SET : viable, true);
     if (!copyToUser(call.process, argument, 0, status)) throw call.fault();
     return 0;
   }
@@ -163,6 +167,7 @@ class VfioDeviceFile implements FileOperations {
   }
 
   ioctl(process: Process, request: number, argument: number | bigint): number {
+    if (request === VFIO_IOCTL.DEVICE_BIND_IOMMUFD) return refuseBind(process, argument);
     return this.#device.ioctl(process, request, argument);
   }
 
@@ -170,6 +175,15 @@ class VfioDeviceFile implements FileOperations {
     this.#device.close();
   }
 }
+
+/** Only a cdev is bound: a descriptor from a group belongs to the group's container. */
+const refuseBind = (process: Process, argument: number | bigint): number =>
+  new VfioCall(process, 'VFIO_DEVICE_BIND_IOMMUFD').run((call) => {
+    readBind(call, argument);
+    throw call.refuse('EINVAL', 'group-device', 'the descriptor came from a group', {
+      accepted: 'a descriptor of /dev/vfio/devices/vfioN',
+    });
+  });
 
 /** A device name as a C string. */
 const readName = (call: VfioCall, argument: number | bigint): string => {
@@ -189,9 +203,9 @@ const readName = (call: VfioCall, argument: number | bigint): string => {
  * Open a group.
  *
  * @returns the descriptor; -16 (EBUSY) when the group is open or a device of it is bound through
- *   its cdev; -12 (ENOMEM)
+ *   its cdev (devices that an earlier descriptor of the group opened are no obstacle); -12 (ENOMEM)
  */
 export const openVfioGroup = (process: Process, group: VfioGroup): number => {
-  if (group.isOpen || group.devices.some((device) => device.isOpen)) return EBUSY;
+  if (group.isOpen || group.devices.some((device) => device.isCdevBound)) return EBUSY;
   return openVfioFile(process, 'open VFIO group', () => new VfioGroupFile(group));
 };
