@@ -13,13 +13,15 @@ import {
   installFile,
   OpenFile,
   PAGE_BYTES,
-  type U64,
+  U64_MAX,
 } from '@iommukit/core';
 import type { TestCommand } from './command.ts';
 
 const FLAG_NEEDS_PIN = 1;
 const FLAG_WRITE = 1;
 const FLAG_SLOW = 4;
+/** The IOVA names an area and an offset in it: what a fuzzer can guess. */
+const FLAG_NTH_AREA = 1 << 16;
 const MAX_BYTES = 16n * 1024n * 1024n;
 const EFAULT = -14;
 
@@ -125,16 +127,16 @@ export const accessReplaceIoas = (command: TestCommand): void => {
 export const accessPages = (command: TestCommand): void => {
   const { call } = command;
   const flags = command.u32(16);
-  const iova = command.u64(24);
   const length = command.u64(32);
   if (length > MAX_BYTES) throw tooLong(command, length);
-  if (flags & ~FLAG_WRITE) {
+  if (flags & ~(FLAG_WRITE | FLAG_NTH_AREA)) {
     throw command.refuse('EOPNOTSUPP', 'access-flags', 'unknown access flags', flags);
   }
   const file = accessOf(command);
   if (!file.access.needsPin) {
     throw command.refuse('EOPNOTSUPP', 'access-no-pin', 'this access does not pin', command.id);
   }
+  const iova = iovaOf(file.access, flags, command.u64(24));
   const write = (flags & FLAG_WRITE) !== 0;
   call.checkAllocation('a pinned range');
   call.checkAllocation('the list of pages');
@@ -150,6 +152,21 @@ export const accessPages = (command: TestCommand): void => {
   call.undo = () => {
     file.remove(id);
   };
+};
+
+/**
+ * The IOVA of a command: as it stands, or (low half) the number of an area with (high half) the offset
+ * in it. No such area is IOVA 0.
+ */
+const iovaOf = ({ ioas }: Access, flags: number, field: bigint): bigint => {
+  if ((flags & FLAG_NTH_AREA) === 0) return field;
+  let left = Number(field & 0xffff_ffffn);
+  let iova = 0n;
+  ioas?.forEachArea(0n, U64_MAX, (start) => {
+    if (left === 0) iova = (start + (field >> 32n)) & U64_MAX;
+    return left-- > 0;
+  });
+  return iova;
 };
 
 const comparePages = (
@@ -180,9 +197,8 @@ export const accessReadWrite = (command: TestCommand): void => {
   const flags = command.u32(40);
   const length = command.u64(24);
   const pointer = command.u64(32);
-  const iova: U64 = command.u64(16);
   if (length > MAX_BYTES) throw tooLong(command, length);
-  if (flags & ~(FLAG_WRITE | FLAG_SLOW)) {
+  if (flags & ~(FLAG_WRITE | FLAG_SLOW | FLAG_NTH_AREA)) {
     throw command.refuse('EOPNOTSUPP', 'access-flags', 'unknown access flags', flags);
   }
   const { access } = accessOf(command);
@@ -191,6 +207,7 @@ export const accessReadWrite = (command: TestCommand): void => {
   const data = new Uint8Array(Number(length));
   const fault = () => command.refuse('EFAULT', 'user-memory', 'the buffer cannot be accessed');
   if (write && !copyFromUser(process, pointer, 0, data)) throw fault();
+  const iova = iovaOf(access, flags, command.u64(16));
   access.rw(call.op, process, iova, data, { write, slow: (flags & FLAG_SLOW) !== 0 });
   if (!write && !copyToUser(process, pointer, 0, data)) throw fault();
 };

@@ -109,8 +109,9 @@ export const mockDomainReplace = (command: TestCommand): void => {
 export const pasidChange = (command: TestCommand, mode: 'attach' | 'replace'): void => {
   const { call } = command;
   const { device } = selftestDevice(call, command.id);
-  const hwptId = changePageTable(call.op, device, command.u32(16), command.u32(20), mode);
-  command.set(20, hwptId);
+  const pasid = command.u32(16);
+  command.set(20, changePageTable(call.op, device, pasid, command.u32(20), mode));
+  if (mode === 'attach') call.undo = () => detachDevice(device, pasid);
 };
 
 /** PASID_DETACH. */

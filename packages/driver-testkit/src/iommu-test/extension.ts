@@ -54,6 +54,7 @@ const ANSWERING: Readonly<Record<number, Operation>> = {
   [TEST_OP.ACCESS_PAGES]: accessPages,
   [TEST_OP.DIRTY]: setDirty,
   [TEST_OP.PASID_ATTACH]: (command) => pasidChange(command, 'attach'),
+  [TEST_OP.PASID_REPLACE]: (command) => pasidChange(command, 'replace'),
 };
 
 /** Operations that only do something. */
@@ -69,7 +70,6 @@ const SILENT: Readonly<Record<number, Operation>> = {
   [TEST_OP.TRIGGER_IOPF]: triggerIopf,
   [TEST_OP.DEV_CHECK_CACHE]: checkDeviceCache,
   [TEST_OP.TRIGGER_VEVENT]: triggerVevent,
-  [TEST_OP.PASID_REPLACE]: (command) => pasidChange(command, 'replace'),
   [TEST_OP.PASID_DETACH]: pasidDetach,
   [TEST_OP.PASID_CHECK_HWPT]: pasidCheckHwpt,
   [TEST_OP.DMABUF_GET]: dmabufGet,

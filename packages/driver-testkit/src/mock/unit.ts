@@ -206,7 +206,8 @@ export class MockUnit implements IommuUnit {
 
   attach(device: UnitDevice, pasid: number, domain: Domain): void {
     const state = this.stateOf(device);
-    if (domain.kind === 'paging' && domain.dirty && !this.#tracksDirty(device)) {
+    const isDirty = domain.kind === 'paging' && domain.dirty !== undefined;
+    if (pasid < 0 && isDirty && !this.#tracksDirty(device)) {
       throw refuse('EINVAL', 'attach', 'mock-dirty', `${device.name} tracks no dirty pages`, {
         accepted: 'a domain without dirty tracking',
       });
@@ -231,7 +232,9 @@ export class MockUnit implements IommuUnit {
     return (this.stateOf(device).flags & MOCK_DEVICE_FLAG.NO_DIRTY) === 0;
   }
 
-  /** A nested domain of a vIOMMU needs to know what the guest calls the device. */
+  /**
+   * A nested domain of a vIOMMU needs to know what the guest calls the device; asked once per vIOMMU.
+   */
   #followViommu(device: UnitDevice, state: MockDeviceState, domain: Domain): void {
     const viommu = domain instanceof MockNestedDomain ? domain.viommu : undefined;
     const virtId = viommu?.virtIds.get(device);
@@ -240,6 +243,7 @@ export class MockUnit implements IommuUnit {
         accepted: 'IOMMU_VDEVICE_ALLOC before the attach',
       });
     }
+    if (viommu === state.viommu) return;
     state.viommu = viommu;
     state.virtId = virtId ?? 0n;
   }

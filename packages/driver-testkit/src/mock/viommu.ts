@@ -32,6 +32,8 @@ import type { MockUnit } from './unit.ts';
 const DATA_BYTES = 24;
 const DATA_MIN_BYTES = 8;
 const ENTRY_BYTES = 12;
+/** KMALLOC_MAX_SIZE: Linux copies the whole array in first. */
+const MAX_ALLOCATION_BYTES = 2 ** 22;
 
 /** The driver's half of a mock vIOMMU. */
 export class MockViommu implements ViommuBackend {
@@ -82,6 +84,14 @@ export class MockViommu implements ViommuBackend {
 
   invalidate(array: UserArray): void {
     if (array.entryCount === 0 && array.type === MOCK_TYPE.VIOMMU_INVALIDATE) return;
+    if (array.entryCount * ENTRY_BYTES > MAX_ALLOCATION_BYTES) {
+      // As in Linux, the count is left as it is then.
+      array.done = array.entryCount;
+      throw refuse('ENOMEM', 'IOMMU_HWPT_INVALIDATE', 'array-size', 'no memory for the array', {
+        value: array.entryCount,
+        accepted: `at most ${Math.floor(MAX_ALLOCATION_BYTES / ENTRY_BYTES)} entries`,
+      });
+    }
     const bytes = array.copyAll(MOCK_TYPE.VIOMMU_INVALIDATE, ENTRY_BYTES);
     const view = new DataView(bytes.buffer);
     for (let at = 0; at < bytes.length; at += ENTRY_BYTES) {
