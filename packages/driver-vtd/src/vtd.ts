@@ -46,6 +46,8 @@ export interface VtdOptions {
    * says so. Linux 7.3 does this on every unit; default true.
    */
   readonly erratum772415?: boolean;
+  /** Most memory that page tables may take, a multiple of 2 MiB; default and limit 4 GiB. */
+  readonly maxTableBytes?: number;
   /** Memory that firmware reserved for some devices. */
   readonly rmrrs?: readonly ReservedMemory[];
 }
@@ -117,7 +119,7 @@ const createUnit = (driver: IommuDriver, host: UnitHost, options: VtdOptions): I
     ...(options.sanitize && { sanitize: true }),
   });
   const { hawBits } = hardware.features;
-  const pool = createPoolIn(memory, hawBits);
+  const pool = createPoolIn(memory, hawBits, options.maxTableBytes);
   const parts = bringUp(gate.registersOf(hardware), host, {
     name: `${driver.name}${units.length}`,
     index: units.length,

@@ -52,17 +52,14 @@ export const allocPaging = (
     : secondStageGeometry(caps, smallOnly);
   if (!geometry) throw unsupported('table-width', 'the unit has no second-stage width of use');
   const nestParent = (flags & HWPT_ALLOC.NEST_PARENT) !== 0;
-  return inPool(
-    () =>
-      new VtdPagingDomain(unit, context, pool, {
-        firstStage,
-        geometry,
-        nestParent,
-        pasidCompatible: (flags & HWPT_ALLOC.PASID) !== 0,
-        dirtyCapable: (flags & HWPT_ALLOC.DIRTY_TRACKING) !== 0,
-        nestParentWritableOnly: nestParent && options.erratum772415,
-      }),
-  );
+  return new VtdPagingDomain(unit, context, pool, {
+    firstStage,
+    geometry,
+    nestParent,
+    pasidCompatible: (flags & HWPT_ALLOC.PASID) !== 0,
+    dirtyCapable: (flags & HWPT_ALLOC.DIRTY_TRACKING) !== 0,
+    nestParentWritableOnly: nestParent && options.erratum772415,
+  });
 };
 
 const checkRequest = (caps: Capabilities, { flags, userData }: PagingRequest): void => {
@@ -91,15 +88,3 @@ const checkRequest = (caps: Capabilities, { flags, userData }: PagingRequest): v
 
 const unsupported = (rule: string, message: string, details = {}) =>
   refuse('EOPNOTSUPP', OP, rule, message, details);
-
-/** A full pool throws a plain `Error`; anything else is no answer to the caller's request. */
-const inPool = <T>(make: () => T): T => {
-  try {
-    return make();
-  } catch (cause) {
-    if (!(cause instanceof Error) || cause.name !== 'Error') throw cause;
-    throw refuse('ENOMEM', OP, 'table-pool', `no page table could be made: ${cause.message}`, {
-      accepted: 'a pool with room for one more table',
-    });
-  }
-};

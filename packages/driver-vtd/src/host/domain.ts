@@ -3,7 +3,7 @@
  *
  * @linux drivers/iommu/intel/iommu.c (intel_fs_paging_domain_ops, intel_ss_paging_domain_ops)
  */
-import { type DirtyOps, type IommuUnit, type PagingDomain, PROT } from '@iommukit/core';
+import { type DirtyOps, type IommuUnit, type PagingDomain, PROT, refuse } from '@iommukit/core';
 import {
   createTable,
   type LeafRecord,
@@ -123,7 +123,7 @@ export class VtdPagingDomain extends TranslatingDomain implements PagingDomain, 
    * An empty table of this domain's shape.
    *
    * @param snoop leaves force snooping (SNP); second stage only
-   * @throws {Error} when the pool is full
+   * @throws {IommuError} ENOMEM when the pool is full
    */
   createTable(snoop: boolean): PageTable {
     const { firstStage, geometry } = this.options;
@@ -132,7 +132,7 @@ export class VtdPagingDomain extends TranslatingDomain implements PagingDomain, 
     const format = firstStage
       ? x86FirstStage({ levels: levels as 4 | 5, oaBits, pageSizesLg2 })
       : vtdSecondStage({ levels: levels as 3 | 4 | 5, snoop, oaBits, pageSizesLg2 });
-    return createTable(this.#pool, format);
+    return inPool(() => createTable(this.#pool, format));
   }
 
   mapRuns(iovaFrame: number, runs: Float64Array, runCount: number, prot: number): number {
@@ -239,4 +239,17 @@ const dropHoles = (runs: Float64Array, runCount: number): number => {
     kept++;
   }
   return kept;
+};
+
+/** A full pool throws a plain `Error`; anything else is no answer to the caller's request. */
+const inPool = <T>(make: () => T): T => {
+  try {
+    return make();
+  } catch (cause) {
+    if (!(cause instanceof Error) || cause.name !== 'Error') throw cause;
+    const message = `no page table could be made: ${cause.message}`;
+    throw refuse('ENOMEM', 'IOMMU_HWPT_ALLOC', 'table-pool', message, {
+      accepted: 'a pool with room for one more table (option maxTableBytes)',
+    });
+  }
 };

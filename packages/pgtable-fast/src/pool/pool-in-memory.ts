@@ -23,11 +23,17 @@ export interface HostPhysicalMemory {
  * at the first place where nothing is.
  *
  * @param addressBits width of physical addresses, at least 33
+ * @param maxBytes most memory that tables may take, a multiple of 2 MiB up to 4 GiB
+ * @throws {RangeError} for another `maxBytes`
  */
-export const createPoolIn = (memory: HostPhysicalMemory, addressBits: number): PageTablePool => {
+export const createPoolIn = (
+  memory: HostPhysicalMemory,
+  addressBits: number,
+  maxBytes: number = POOL_BYTES,
+): PageTablePool => {
   let base = 2 ** (addressBits - 1);
   while (memory.regionAt(base) !== undefined) base += POOL_BYTES;
-  const pool = createPool({ base, maxBytes: POOL_BYTES });
+  const pool = createPool({ base, maxBytes });
   const follow = poolFollower(memory);
   for (const region of pool.regions) follow(region);
   pool.onGrow(follow);
