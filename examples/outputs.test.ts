@@ -13,6 +13,11 @@ const shownOutput = (document: string, example: string): string | undefined =>
 test.each([
   ['README.md', 'examples/quickstart', () => import('./quickstart/main.ts')],
   ['packages/core/README.md', 'examples/raw-ioctl', () => import('./raw-ioctl/main.ts')],
+  [
+    'examples/legacy-nesting/README.md',
+    'examples/legacy-nesting',
+    () => import('./legacy-nesting/main.ts'),
+  ],
 ])('%s shows what %s prints', async (document, example, run) => {
   const lines: string[] = [];
   const log = vi.spyOn(console, 'log').mockImplementation((...args) => {

@@ -5,6 +5,7 @@ export default defineConfig({
     'stream-file': 'stream-file/main.ts',
     quickstart: 'quickstart/main.ts',
     'raw-ioctl': 'raw-ioctl/main.ts',
+    'legacy-nesting': 'legacy-nesting/main.ts',
     'vtd-guest-driver': 'vtd-guest-driver/main.ts',
   },
   format: ['esm'],
