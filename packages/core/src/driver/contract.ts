@@ -110,6 +110,11 @@ export interface IommuUnit {
    * core restores the old one then.
    */
   attach(device: UnitDevice, pasid: number, domain: Domain): void;
+  /**
+   * Absent: a nested HWPT_ALLOC is EOPNOTSUPP at once. A unit that cannot nest (`caps.guestStage`
+   * 0) may offer it all the same and refuse inside: core then checks the parent first (EINVAL), as
+   * Linux does for drivers whose units differ.
+   */
   readonly nesting?: NestingOps;
   readonly viommu?: ViommuOps;
   readonly pri?: PriOps;

@@ -23,7 +23,7 @@ describe('S001 A: one first-stage table, several PASIDs', () => {
     ],
   ])('S001 A1: table X2 under PASID 5 of devA and PASID 9 of devB: one HPA (%s)', (_, make) => {
     const scenario = make();
-    const { context, devIds, nested } = nestingSetup(scenario);
+    const { context, devIds, nested, invalidate } = nestingSetup(scenario);
     const [devA, devB] = [scenario.device(0), scenario.device(1)];
     const n = nested(X2.root);
     context.deviceAttach(devIds[0] as number, n, 5);
@@ -36,6 +36,13 @@ describe('S001 A: one first-stage table, several PASIDs', () => {
     ]);
     expect(scenario.dma(devA, X2.va, 9)).toBe(FAULT.PASID_ENTRY);
     expect(scenario.dma(devB, X2.va, 5)).toBe(FAULT.PASID_ENTRY);
+    // One invalidation of the table reaches both places that cache it.
+    scenario.write(X2.slot, 0xc067n);
+    expect(scenario.dma(devA, X2.va, 5)).toBe(0x1_0000_9010);
+    expect(scenario.dma(devB, X2.va, 9)).toBe(0x1_0000_9010);
+    invalidate(n, 0x7f00_0000_1000);
+    expect(scenario.dma(devA, X2.va, 5)).toBe(0x1_0000_c010);
+    expect(scenario.dma(devB, X2.va, 9)).toBe(0x1_0000_c010);
   });
 
   it('S001 A2: the id of the table is no PASID: DMA with it faults', () => {

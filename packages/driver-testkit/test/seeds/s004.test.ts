@@ -22,13 +22,15 @@ import { FAULT, GUEST, nestingSetup, Scenario, vtd48, X1, X2 } from './guest-ima
 import { pasidEntry, pasidEntryAddress, pasidsInUse } from './host-tables.ts';
 
 const DEVICE = { rid: '00:04.0', name: 'parent', pasidBits: 16 };
+/** Another RID behind the same unit. */
+const STRANGER = { rid: '00:05.0', name: 'stranger', pasidBits: 16 };
 
 /** Bit 31 of IA32_PASID: the thread has a PASID. */
 const MSR_VALID = 0x8000_0000;
 
 /** Two guest tables for PASIDs of one Intel device. */
 const intel = () => {
-  const scenario = new Scenario([{ driver: vtd48(), devices: [DEVICE] }]);
+  const scenario = new Scenario([{ driver: vtd48(), devices: [DEVICE, STRANGER] }]);
   const setup = nestingSetup(scenario);
   const { hardware } = scenario.machine.units[0] as VtdIommuUnit;
   const device = scenario.device(0);
@@ -51,12 +53,7 @@ const mediated = (type: PasidDeviceType, ...names: readonly string[]) => {
     if (hostWritesEntry) context.deviceAttach(devId, hwptId, ppasid);
     return ppasid;
   };
-  const detach = (name: string, vpasid: number) => {
-    const ppasid = guest.detach(name, vpasid);
-    context.deviceDetach(devId, ppasid);
-    return ppasid;
-  };
-  return { ...made, host, guest, attach, detach };
+  return { ...made, guest, attach };
 };
 
 /**
@@ -154,10 +151,15 @@ describe('S004 C: Intel, mediated devices', () => {
       PASID_DEVICE_TYPE.MDEV_PARENT_TABLE,
       'mdev1',
     );
-    attach('mdev1', 7, nested(X2.root));
+    const ppasid = attach('mdev1', 7, nested(X2.root));
     expect(scenario.dma(device, X2.va, 7)).toBe(FAULT.PASID_ENTRY);
     expect(scenario.faults).toMatchObject([{ rid: device.rid, pasid: 7 }]);
     expect(entry(7)).toEqual(Array(8).fill(0n));
+    // mdev1's own number is worth nothing to another RID: PASID tables are per RID.
+    const stranger = scenario.device(1);
+    expect(scenario.dma(device, X2.va, ppasid)).toBe(0x1_0000_9010);
+    expect(scenario.dma(stranger, X2.va, ppasid)).toBe(FAULT.PASID_DIRECTORY);
+    expect(scenario.faults.at(-1)).toMatchObject({ rid: stranger.rid, pasid: ppasid });
   });
 
   it.each([
