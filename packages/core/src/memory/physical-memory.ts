@@ -25,6 +25,9 @@ const ALWAYS_CLEAR_FRAMES = 256;
 /** What `regionAt` looks at when no region was hit yet: contains no address. */
 const NO_REGION = { base: 0, size: 0 } as Ram;
 
+/** Copies up to this size go byte by byte: 4 bytes are there before a view of them is made. */
+const BYTEWISE = 16;
+
 /**
  * RAM at physical addresses. Control calls throw; reads and writes answer a bus error as data.
  */
@@ -147,7 +150,10 @@ export class PhysicalMemory {
       if (region === undefined) break;
       const from = pa + done - region.base;
       const count = Math.min(target.length - done, region.size - from);
-      target.set(region.u8.subarray(from, from + count), done);
+      const { u8 } = region;
+      if (count <= BYTEWISE)
+        for (let i = 0; i < count; i++) target[done + i] = u8[from + i] as number;
+      else target.set(u8.subarray(from, from + count), done);
       done += count;
     }
     return done;
@@ -161,7 +167,10 @@ export class PhysicalMemory {
       if (region === undefined) break;
       const to = pa + done - region.base;
       const count = Math.min(source.length - done, region.size - to);
-      region.u8.set(source.subarray(done, done + count), to);
+      const { u8 } = region;
+      if (count <= BYTEWISE)
+        for (let i = 0; i < count; i++) u8[to + i] = source[done + i] as number;
+      else u8.set(source.subarray(done, done + count), to);
       done += count;
     }
     if (done > 0 && this.onWrite !== undefined) this.onWrite(pa, done);

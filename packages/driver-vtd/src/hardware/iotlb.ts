@@ -9,13 +9,13 @@
 
 import {
   ANY,
-  DomainCounts,
   SOURCE_SPREAD,
   STAGE,
   TlbArray,
   type TlbArraySnapshot,
   type Victims,
 } from './tlb-array.ts';
+import { DomainChains } from './tlb-domains.ts';
 
 export { TLB } from './tlb-array.ts';
 
@@ -50,17 +50,24 @@ export function spreadOf(rid: number, pasid: number): number {
 
 /** All page sizes together. */
 export class Iotlb {
-  readonly #counts = new DomainCounts();
   readonly page4K: TlbArray;
   readonly page2M: TlbArray;
   readonly page1G: TlbArray;
+  readonly #chains: DomainChains;
   readonly #arrays: readonly TlbArray[];
+  /** First places of the second and third array. */
+  readonly #bases: readonly [page2M: number, page1G: number];
 
   /** @param entriesLg2 lg2 of the entries for 4 KiB pages, at least 4; larger pages get fewer */
   constructor(entriesLg2: number) {
-    this.page4K = new TlbArray(entriesLg2, 12, this.#counts);
-    this.page2M = new TlbArray(Math.max(entriesLg2 - 2, 3), 21, this.#counts);
-    this.page1G = new TlbArray(Math.max(entriesLg2 - 4, 3), 30, this.#counts);
+    const sizes = [entriesLg2, Math.max(entriesLg2 - 2, 3), Math.max(entriesLg2 - 4, 3)] as const;
+    const base2M = 2 ** sizes[0];
+    const base1G = base2M + 2 ** sizes[1];
+    this.#bases = [base2M, base1G];
+    this.#chains = new DomainChains(base1G + 2 ** sizes[2]);
+    this.page4K = new TlbArray(sizes[0], 12, this.#chains, 0);
+    this.page2M = new TlbArray(sizes[1], 21, this.#chains, base2M);
+    this.page1G = new TlbArray(sizes[2], 30, this.#chains, base1G);
     this.#arrays = [this.page4K, this.page2M, this.page1G];
   }
 
@@ -70,9 +77,28 @@ export class Iotlb {
     return sizeLg2 === 21 ? this.page2M : this.page1G;
   }
 
+  /** Remove every match: by the domain's chain, or where the range can stand, if that is less. */
   #drop(victims: Victims): number {
+    if (victims.ranged !== victims.stages) return this.#dropChain(victims);
+    let slots = 0;
+    for (const array of this.#arrays) slots += array.slotsOfRange(victims);
+    if (this.#chains.live(victims.did) <= slots) return this.#dropChain(victims);
     let dropped = 0;
-    for (const array of this.#arrays) dropped += array.drop(victims);
+    for (const array of this.#arrays) dropped += array.dropRange(victims);
+    return dropped;
+  }
+
+  #dropChain(victims: Victims): number {
+    const { head, next } = this.#chains;
+    const [base2M, base1G] = this.#bases;
+    let dropped = 0;
+    for (let place = head[victims.did] as number; place >= 0; ) {
+      const following = next[place] as number;
+      if (place < base2M) dropped += this.page4K.dropSlot(place, victims);
+      else if (place < base1G) dropped += this.page2M.dropSlot(place - base2M, victims);
+      else dropped += this.page1G.dropSlot(place - base1G, victims);
+      place = following;
+    }
     return dropped;
   }
 
@@ -80,38 +106,32 @@ export class Iotlb {
   invalidateAll(): number {
     let dropped = 0;
     for (const array of this.#arrays) dropped += array.clear();
-    this.#counts.first.fill(0);
-    this.#counts.second.fill(0);
     return dropped;
-  }
-
-  #live(did: number): number {
-    return (this.#counts.first[did] as number) + (this.#counts.second[did] as number);
   }
 
   /** IOTLB domain-selective. */
   invalidateDomain(did: number): number {
-    if (this.#live(did) === 0) return 0;
+    if (this.#chains.live(did) === 0) return 0;
     return this.#drop({ did, pasid: ANY, firstPfn: 0, lastPfn: 0, ranged: 0, stages: STAGE.BOTH });
   }
 
   /** IOTLB page-selective: second-stage entries of the range, every first-stage entry of the DID. */
   invalidatePages(did: number, pfn: number, addressMask: number): number {
-    if (this.#live(did) === 0) return 0;
+    if (this.#chains.live(did) === 0) return 0;
     const { firstPfn, lastPfn } = alignedRange(pfn, addressMask);
-    const stages = this.#counts.first[did] === 0 ? STAGE.SECOND : STAGE.BOTH;
+    const stages = this.#chains.first[did] === 0 ? STAGE.SECOND : STAGE.BOTH;
     return this.#drop({ did, pasid: ANY, firstPfn, lastPfn, ranged: STAGE.SECOND, stages });
   }
 
   /** P_IOTLB PASID-selective. */
   invalidatePasid(did: number, pasid: number): number {
-    if (this.#live(did) === 0) return 0;
+    if (this.#chains.live(did) === 0) return 0;
     return this.#drop({ did, pasid, firstPfn: 0, lastPfn: 0, ranged: 0, stages: STAGE.BOTH });
   }
 
   /** P_IOTLB page-selective: first-stage and nested entries of the range. */
   invalidatePasidPages(did: number, pasid: number, pfn: number, addressMask: number): number {
-    if (this.#counts.first[did] === 0) return 0;
+    if (this.#chains.first[did] === 0) return 0;
     const { firstPfn, lastPfn } = alignedRange(pfn, addressMask);
     return this.#drop({ did, pasid, firstPfn, lastPfn, ranged: STAGE.FIRST, stages: STAGE.FIRST });
   }
@@ -144,8 +164,7 @@ export class Iotlb {
 
   /** Put a state back. */
   restore(state: IotlbSnapshot): void {
-    this.#counts.first.fill(0);
-    this.#counts.second.fill(0);
+    this.invalidateAll();
     this.#arrays.forEach((array, i) => {
       array.restore(state[i] as TlbArraySnapshot);
     });

@@ -25,12 +25,17 @@ export const PASID_INFO = {
 
 const WAYS = 4;
 const SETS_LG2 = 10;
+const DOMAINS = 0x1_0000;
 
 /** Set-associative, 4096 entries. */
 export class PasidCache {
   /** PASID and requester in one number; NaN = free. */
   readonly #key = new Float64Array(WAYS << SETS_LG2).fill(Number.NaN);
   readonly #nextWay = new Uint8Array(1 << SETS_LG2);
+  /** Entries of a domain, chained: commands for one domain touch its entries alone. */
+  readonly #head = new Int32Array(DOMAINS).fill(-1);
+  readonly #next = new Int32Array(WAYS << SETS_LG2);
+  readonly #previous = new Int32Array(WAYS << SETS_LG2);
   /** Changes with every entry that comes or goes. */
   generation = 0;
   /** Packed fields, see {@link PASID_INFO}. */
@@ -56,7 +61,7 @@ export class PasidCache {
     return keys[set + 3] === key ? set + 3 : -1;
   }
 
-  /** Place for a new entry; the oldest of its set goes. */
+  /** Place for a new entry; the oldest of its set goes. {@link keep} makes it one. */
   placeFor(rid: number, pasid: number): number {
     this.generation++;
     const known = this.find(rid, pasid);
@@ -68,6 +73,33 @@ export class PasidCache {
     return set + way;
   }
 
+  /** Fill a place. @param info never 0 */
+  keep(place: number, info: number, did: number, ssRoot: number, fsRoot: number): void {
+    if (this.info[place] !== 0) this.#unchain(place);
+    this.info[place] = info;
+    this.did[place] = did;
+    this.ssRoot[place] = ssRoot;
+    this.fsRoot[place] = fsRoot;
+    this.#chain(place);
+  }
+
+  #chain(place: number): void {
+    const did = this.did[place] as number;
+    const follower = this.#head[did] as number;
+    this.#next[place] = follower;
+    this.#previous[place] = -1;
+    if (follower >= 0) this.#previous[follower] = place;
+    this.#head[did] = place;
+  }
+
+  #unchain(place: number): void {
+    const before = this.#previous[place] as number;
+    const after = this.#next[place] as number;
+    if (before >= 0) this.#next[before] = after;
+    else this.#head[this.did[place] as number] = after;
+    if (after >= 0) this.#previous[after] = before;
+  }
+
   /** PASID of the entry at a place. */
   pasidAt(place: number): number {
     return Math.floor((this.#key[place] as number) / 0x1_0000);
@@ -75,32 +107,40 @@ export class PasidCache {
 
   /** Drop everything. */
   invalidateAll(): number {
-    return this.#drop(-1, -1);
+    let dropped = 0;
+    this.generation++;
+    for (let place = 0; place < this.info.length; place++)
+      if (this.info[place] !== 0) dropped += this.#drop(place);
+    return dropped;
   }
 
   /** Domain-selective. */
   invalidateDomain(did: number): number {
-    return this.#drop(did, -1);
+    return this.#dropDomain(did, -1);
   }
 
   /** PASID-selective within a domain. */
   invalidatePasid(did: number, pasid: number): number {
-    return this.#drop(did, pasid);
+    return this.#dropDomain(did, pasid);
   }
 
-  #drop(did: number, pasid: number): number {
-    const keys = this.#key;
+  /** @param pasid -1 = every PASID */
+  #dropDomain(did: number, pasid: number): number {
     let dropped = 0;
     this.generation++;
-    for (let place = 0; place < keys.length; place++) {
-      if (this.info[place] === 0) continue;
-      if (did !== -1 && this.did[place] !== did) continue;
-      if (pasid !== -1 && this.pasidAt(place) !== pasid) continue;
-      keys[place] = Number.NaN;
-      this.info[place] = 0;
-      dropped++;
+    for (let place = this.#head[did] as number; place >= 0; ) {
+      const following = this.#next[place] as number;
+      if (pasid === -1 || this.pasidAt(place) === pasid) dropped += this.#drop(place);
+      place = following;
     }
     return dropped;
+  }
+
+  #drop(place: number): 1 {
+    this.#unchain(place);
+    this.#key[place] = Number.NaN;
+    this.info[place] = 0;
+    return 1;
   }
 
   /** Live entries as requester and PASID, for inspection. */
@@ -130,13 +170,15 @@ export class PasidCache {
 
   /** Put a state back. */
   restore(state: PasidCacheSnapshot): void {
-    this.generation++;
+    this.invalidateAll();
     this.#key.set(state.key);
     this.#nextWay.set(state.nextWay);
     this.info.set(state.info);
     this.did.set(state.did);
     this.ssRoot.set(state.ssRoot);
     this.fsRoot.set(state.fsRoot);
+    for (let place = 0; place < this.info.length; place++)
+      if (this.info[place] !== 0) this.#chain(place);
   }
 }
 

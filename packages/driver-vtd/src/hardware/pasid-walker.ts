@@ -140,10 +140,8 @@ export class PasidWalker {
   #keep(rid: number, pasid: number, reason: number): void {
     const cache = this.#cache;
     const place = cache.placeFor(rid, pasid);
-    cache.info[place] = this.info | PASID_INFO.VALID | (reason << PASID_INFO.REASON_SHIFT);
-    cache.did[place] = reason === 0 ? this.did : 0;
-    cache.ssRoot[place] = this.ssRoot;
-    cache.fsRoot[place] = this.fsRoot;
+    const info = this.info | PASID_INFO.VALID | (reason << PASID_INFO.REASON_SHIFT);
+    cache.keep(place, info, reason === 0 ? this.did : 0, this.ssRoot, this.fsRoot);
   }
 
   #load(layout: Layout, address: number, count: number, doc: string): boolean {

@@ -4,6 +4,8 @@
  * @spec VT-d 6.2.4 (IOTLB), 6.5.2 (what each command removes)
  */
 
+import { type DomainChains, isFirstStage } from './tlb-domains.ts';
+
 /** Bits of an entry's meta word. */
 export const TLB = {
   /** Reads allowed. */
@@ -32,14 +34,10 @@ export const SOURCE_SPREAD = 8;
 /** Any value of a tag. */
 export const ANY = -1;
 
-/** PGTT codes whose entries carry an address of the first stage (1, 3). */
-function isFirstStage(meta: number): boolean {
-  return (meta & 0x10) !== 0;
-}
-
 /** What an invalidation removes: every given value must match. */
 export interface Victims {
   readonly did: number;
+  /** {@link ANY} = whatever PASID. */
   readonly pasid: number;
   /** 4 KiB frames, inclusive. */
   readonly firstPfn: number;
@@ -52,18 +50,6 @@ export interface Victims {
 
 /** Stages as {@link Victims} names them. */
 export const STAGE = { SECOND: 1, FIRST: 2, BOTH: 3 } as const;
-
-/** Live entries by domain id, over all page sizes. */
-export class DomainCounts {
-  readonly second = new Int32Array(0x1_0000);
-  readonly first = new Int32Array(0x1_0000);
-
-  /** Count an entry in or out. */
-  add(did: number, meta: number, delta: number): void {
-    const counts = isFirstStage(meta) ? this.first : this.second;
-    counts[did] = (counts[did] as number) + delta;
-  }
-}
 
 /** Entries of one page size. */
 export class TlbArray {
@@ -83,9 +69,15 @@ export class TlbArray {
   readonly pageLg2: number;
   readonly #nextWay: Uint8Array;
   readonly #shift: number;
-  readonly #counts: DomainCounts;
+  /** Place of slot 0 in {@link DomainChains}. */
+  readonly #base: number;
+  readonly #chains: DomainChains;
 
-  constructor(entriesLg2: number, pageLg2: number, counts: DomainCounts) {
+  /**
+   * @param entriesLg2 lg2 of the entries
+   * @param base place of slot 0 in `chains`
+   */
+  constructor(entriesLg2: number, pageLg2: number, chains: DomainChains, base: number) {
     const entries = 2 ** entriesLg2;
     this.pageLg2 = pageLg2;
     this.page = new Float64Array(entries);
@@ -96,7 +88,8 @@ export class TlbArray {
     this.pasid = new Int32Array(entries);
     this.#nextWay = new Uint8Array(entries >> WAYS_LG2);
     this.#shift = 32 - (entriesLg2 - WAYS_LG2);
-    this.#counts = counts;
+    this.#chains = chains;
+    this.#base = base;
   }
 
   #set(page: number, spread: number): number {
@@ -138,26 +131,33 @@ export class TlbArray {
   ): void {
     const slot = this.#placeFor(source, spread, page);
     if (this.did[slot] === -1) this.live++;
-    else this.#counts.add(this.did[slot] as number, this.meta[slot] as number, -1);
+    else this.#chain(slot, false);
     this.page[slot] = page;
     this.source[slot] = source;
     this.target[slot] = target;
     this.meta[slot] = meta;
     this.did[slot] = did;
     this.pasid[slot] = pasid;
-    this.#counts.add(did, meta, 1);
+    this.#chain(slot, true);
+  }
+
+  /** Put a slot into the chain of its domain, or take it out. */
+  #chain(slot: number, come: boolean): void {
+    const did = this.did[slot] as number;
+    const meta = this.meta[slot] as number;
+    if (come) this.#chains.add(did, meta, this.#base + slot);
+    else this.#chains.remove(did, meta, this.#base + slot);
   }
 
   #free(slot: number): void {
-    this.#counts.add(this.did[slot] as number, this.meta[slot] as number, -1);
+    this.#chain(slot, false);
     this.did[slot] = -1;
     this.source[slot] = Number.NaN;
     this.live--;
   }
 
   #matches(slot: number, victims: Victims): boolean {
-    const did = this.did[slot] as number;
-    if (did === -1 || (victims.did !== ANY && did !== victims.did)) return false;
+    if (this.did[slot] !== victims.did) return false;
     if (victims.pasid !== ANY && this.pasid[slot] !== victims.pasid) return false;
     const stage = isFirstStage(this.meta[slot] as number) ? STAGE.FIRST : STAGE.SECOND;
     if ((victims.stages & stage) === 0) return false;
@@ -167,39 +167,40 @@ export class TlbArray {
     return page * scale <= victims.lastPfn && (page + 1) * scale > victims.firstPfn;
   }
 
-  #dropSet(set: number, victims: Victims): number {
+  /** Remove one slot if it matches; returns how many went. */
+  dropSlot(slot: number, victims: Victims): number {
+    if (!this.#matches(slot, victims)) return 0;
+    this.#free(slot);
+    return 1;
+  }
+
+  /** Slots that {@link dropRange} looks at. */
+  slotsOfRange({ firstPfn, lastPfn }: Victims): number {
+    if (this.live === 0) return 0;
+    const scale = 2 ** (this.pageLg2 - 12);
+    const pages = Math.floor(lastPfn / scale) - Math.floor(firstPfn / scale) + 1;
+    return pages * SOURCE_SPREAD * WAYS;
+  }
+
+  /** Remove the matches of a range that is given for every stage. */
+  dropRange(victims: Victims): number {
+    if (this.live === 0) return 0;
+    const scale = 2 ** (this.pageLg2 - 12);
+    const last = Math.floor(victims.lastPfn / scale);
     let dropped = 0;
-    for (let slot = set; slot < set + WAYS; slot++)
-      if (this.#matches(slot, victims)) {
-        this.#free(slot);
-        dropped++;
+    for (let page = Math.floor(victims.firstPfn / scale); page <= last; page++)
+      for (let spread = 0; spread < SOURCE_SPREAD; spread++) {
+        const set = this.#set(page, spread);
+        for (let slot = set; slot < set + WAYS; slot++) dropped += this.dropSlot(slot, victims);
       }
     return dropped;
   }
 
-  /** Remove every match; looks only where the range can stand when that is cheaper. */
-  drop(victims: Victims): number {
-    if (this.live === 0) return 0;
-    const scale = 2 ** (this.pageLg2 - 12);
-    const first = Math.floor(victims.firstPfn / scale);
-    const last = Math.floor(victims.lastPfn / scale);
-    let dropped = 0;
-    if (
-      victims.ranged !== victims.stages ||
-      (last - first + 1) * SOURCE_SPREAD * WAYS > this.did.length
-    ) {
-      for (let set = 0; set < this.did.length; set += WAYS) dropped += this.#dropSet(set, victims);
-      return dropped;
-    }
-    for (let page = first; page <= last; page++)
-      for (let spread = 0; spread < SOURCE_SPREAD; spread++)
-        dropped += this.#dropSet(this.#set(page, spread), victims);
-    return dropped;
-  }
-
-  /** Drop everything; the caller resets the shared counts. */
+  /** Drop everything, of every domain. */
   clear(): number {
     const dropped = this.live;
+    if (dropped === 0) return 0;
+    for (const did of this.did) if (did !== -1) this.#chains.forget(did);
     this.did.fill(-1);
     this.source.fill(Number.NaN);
     this.live = 0;
@@ -228,8 +229,7 @@ export class TlbArray {
     });
     this.#nextWay.set(state.nextWay);
     this.live = state.live;
-    for (let slot = 0; slot < did.length; slot++)
-      if (did[slot] !== -1) this.#counts.add(did[slot] as number, meta[slot] as number, 1);
+    for (let slot = 0; slot < did.length; slot++) if (did[slot] !== -1) this.#chain(slot, true);
   }
 }
 
