@@ -9,7 +9,9 @@ import {
   type EngineBuild,
   type LeafRecord,
   type PageTable,
+  type PageTablePool,
   PROT,
+  vtdSecondStage,
 } from '../src/index.ts';
 import type { Variant } from './formats-under-test.ts';
 import { type Leaf, ReferenceTable } from './reference.ts';
@@ -23,7 +25,16 @@ type Op =
   | { kind: 'dirty'; va: bigint; count: bigint; clear: boolean; offset: number; lg2: number }
   | { kind: 'split'; va: bigint; size: number }
   | { kind: 'merge'; va: bigint; count: bigint; size: number }
-  | { kind: 'free' };
+  | { kind: 'singles'; va: bigint; oa: bigint; steps: Single[] }
+  | { kind: 'free' }
+  | { kind: 'grow' };
+
+/** One granule mapped or unmapped, so many granules behind the operation's start. */
+interface Single {
+  map: boolean;
+  slot: bigint;
+  prot: number;
+}
 
 /** Frames near the borders of every level of the format, inside and just outside its range. */
 function frames(
@@ -73,6 +84,17 @@ function ops(variant: Variant): fc.Arbitrary<Op[]> {
   const few = fc.integer({ min: 1, max: 700 }).map((n) => BigInt(n) * granule);
   const prot = fc.constantFrom(...variant.prots);
   const run = fc.tuple(oa, few);
+  // Mostly neighbours: in one leaf table, in the next one, and in one of the next table above.
+  const single: fc.Arbitrary<Single> = fc.record({
+    map: fc.boolean(),
+    slot: fc
+      .tuple(
+        fc.constantFrom(0, 0, 0, 0, 1 << levelBits, 1 << (2 * levelBits)),
+        fc.integer({ min: 0, max: 7 }),
+      )
+      .map(([base, near]) => BigInt(base + near)),
+    prot: fc.oneof({ weight: 4, arbitrary: fc.constant(variant.prots[0] as number) }, prot),
+  });
   // Half of all addresses share a phase with their output, so that large pages come about.
   const aligned = fc
     .tuple(va, fc.boolean(), oa)
@@ -126,7 +148,17 @@ function ops(variant: Variant): fc.Arbitrary<Op[]> {
     },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant('split' as const), va, size }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant('merge' as const), va, count, size }) },
+    {
+      weight: 6,
+      arbitrary: fc.record({
+        kind: fc.constant('singles' as const),
+        va,
+        oa,
+        steps: fc.array(single, { minLength: 4, maxLength: 30 }),
+      }),
+    },
     { weight: 1, arbitrary: fc.constant({ kind: 'free' as const }) },
+    { weight: 1, arbitrary: fc.constant({ kind: 'grow' as const }) },
   );
   return fc.array(op, { minLength: 1, maxLength: 30 });
 }
@@ -213,8 +245,32 @@ function step(table: PageTable, model: ReferenceTable, variant: Variant, op: Op)
       ).toBeGreaterThanOrEqual(0);
       model.merge(op.va, op.count, op.size);
       break;
+    case 'singles':
+      for (const single of op.steps) stepSingle(table, model, variant, op, single);
+      break;
     case 'free':
       table.freeTables(table.takeFreedTables());
+      break;
+    case 'grow':
+      break; // the pool's, not the table's
+  }
+}
+
+function stepSingle(
+  table: PageTable,
+  model: ReferenceTable,
+  variant: Variant,
+  { va: start, oa: output }: { va: bigint; oa: bigint },
+  { map, slot, prot }: Single,
+): void {
+  const granule = 1n << BigInt(variant.reference.sizes[0] as number);
+  const va = start + slot * granule;
+  const oa = output + slot * granule;
+  if (map) {
+    const expected = model.map(va, [[oa, granule]], variant.normalise(prot));
+    expect(table.mapRange(Number(va), Number(oa), Number(granule), prot)).toBe(expected);
+  } else {
+    expect(table.unmapRange(Number(va), Number(granule))).toBe(model.unmap(va, granule));
   }
 }
 
@@ -274,33 +330,82 @@ function compareSlots(
   }
 }
 
-/** One property run: a fresh pool, the operations, the comparison, and no page lost in the end. */
-export function checkSequence(variant: Variant, sequence: Op[], build?: EngineBuild): void {
+/** A table under test, and what it must be equal to. */
+interface Subject {
+  table: PageTable;
+  model: ReferenceTable;
+}
+
+/** Makes the memory of the pool grow, whatever it is now: views and buffers of before are gone. */
+function grow(pool: PageTablePool, hog: PageTable): void {
+  const { totalBytes } = pool.stats();
+  for (let i = 0; pool.stats().totalBytes === totalBytes; i++) {
+    hog.unmapRange(0, 2 ** 27);
+    hog.freeTables(hog.takeFreedTables());
+    expect(hog.mapRange(0, 1, (i + 1) * 2 ** 17, PROT.READ)).toBe(0);
+  }
+  hog.unmapRange(0, 2 ** 27);
+  hog.freeTables(hog.takeFreedTables());
+}
+
+/**
+ * One property run: a fresh pool with as many tables as there are sequences, their operations in turn,
+ * the comparison, and no page lost in the end.
+ */
+export function checkSequences(variant: Variant, sequences: Op[][], build?: EngineBuild): void {
   const pool = createPool({
     maxBytes: 64 << 20,
     ...(build && { build }),
     ...(build === 'shared' && { shared: true }),
   });
   const before = pool.stats().usedBytes;
-  const table = createTable(pool, variant.format);
-  const model = new ReferenceTable(variant.reference);
-  for (const op of sequence) step(table, model, variant, op);
-  compare(table, model, variant);
+  const subjects: Subject[] = sequences.map(() => ({
+    table: createTable(pool, variant.format),
+    model: new ReferenceTable(variant.reference),
+  }));
+  const hog = createTable(pool, vtdSecondStage({ levels: 3 }));
+  const rounds = Math.max(...sequences.map((sequence) => sequence.length));
+  let grown = false;
+  for (let i = 0; i < rounds; i++) {
+    for (const [at, { table, model }] of subjects.entries()) {
+      const op = sequences[at]?.[i];
+      if (op === undefined) continue;
+      if (op.kind !== 'grow') step(table, model, variant, op);
+      else if (!grown) {
+        grow(pool, hog);
+        grown = true;
+      }
+    }
+  }
+  for (const [at, { table, model }] of subjects.entries()) {
+    compare(table, model, variant);
+    compareRuns(table, model, variant, sequences[at] as Op[]);
+    table.destroy();
+  }
+  hog.destroy();
+  expect(pool.stats().usedBytes - before).toBe(4096); // the page of control blocks
+}
+
+/** Read-back where the first operation was. */
+function compareRuns(
+  table: PageTable,
+  model: ReferenceTable,
+  variant: Variant,
+  sequence: Op[],
+): void {
+  const count = 1024n << BigInt(variant.reference.sizes[0] as number);
   const out = new Float64Array(4096);
   for (const op of sequence) {
-    if (
-      !('va' in op) ||
-      !model.inRange(op.va, 1024n << BigInt(variant.reference.sizes[0] as number))
-    )
-      continue;
-    const count = 1024n << BigInt(variant.reference.sizes[0] as number);
+    if (!('va' in op) || !model.inRange(op.va, count)) continue;
     const runs = table.readRuns(Number(op.va), Number(count), out);
-    const expected = model.runs(op.va, count);
-    expect([...out.subarray(0, runs * 2)]).toEqual(expected.flat());
-    break;
+    expect([...out.subarray(0, runs * 2)]).toEqual(model.runs(op.va, count).flat());
+    return;
   }
-  table.destroy();
-  expect(pool.stats().usedBytes - before).toBe(4096); // the page of control blocks
+}
+
+/** One property run with one table. */
+export function checkSequence(variant: Variant, sequence: Op[], build?: EngineBuild): void {
+  checkSequences(variant, [sequence], build);
 }
 
 export { ops };

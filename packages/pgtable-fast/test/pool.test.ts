@@ -39,6 +39,7 @@ describe('places of the pool data', () => {
     ['rootEntries', CONTROL.ROOT_ENTRIES],
     ['maxLevels', CONTROL.MAX_LEVELS],
     ['tables', CONTROL.TABLES],
+    ['lastSlot', CONTROL.LAST_SLOT],
   ])('%s', (name, index) => {
     const offset = control.match(
       new RegExp(`function ${name}\\(.*load<u\\d+>\\(block, (\\d+)\\)`),

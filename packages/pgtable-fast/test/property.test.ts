@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
-import { checkSequence, ops } from './differential.ts';
+import { checkSequence, checkSequences, ops } from './differential.ts';
 import { VARIANTS } from './formats-under-test.ts';
 
 describe('random operations equal the reference', () => {
@@ -24,5 +24,16 @@ describe('the scalar and shared builds equal the reference', () => {
         );
       });
     }
+  }
+});
+
+describe('tables that share a pool equal their references', () => {
+  for (const variant of VARIANTS.filter((_, i) => i % 4 === 1)) {
+    test(variant.title, () => {
+      fc.assert(
+        fc.property(ops(variant), ops(variant), (a, b) => checkSequences(variant, [a, b])),
+        { numRuns: 20 },
+      );
+    });
   }
 });

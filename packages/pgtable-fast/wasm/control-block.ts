@@ -32,3 +32,6 @@
 @inline export function addTables(block: u32, n: i32): void {
   store<u32>(block, load<u32>(block, 56) + n, 56);
 }
+/** Entry above the leaf table where the last operation on one granule was, 0 when there is none. */
+@inline export function lastSlot(block: u32): u32 { return load<u32>(block, 60); }
+@inline export function setLastSlot(block: u32, slot: u32): void { store<u32>(block, slot, 60); }

@@ -1,6 +1,7 @@
 // One engine module: the operations of one format on the shared pool memory.
-export { mapRange, mapOne, beginRuns, planRuns, writeRuns } from './map';
-export { unmapRange, unmapOne } from './unmap';
+export { mapRange, beginRuns, planRuns, writeRuns } from './map';
+export { unmapRange } from './unmap';
+export { mapOne, unmapOne, describeLeaf } from './one';
 export { translate, translateBatch } from './translate';
 export { readRuns } from './read-runs';
 export { readAndClearDirty, setAccessedDirty } from './dirty';

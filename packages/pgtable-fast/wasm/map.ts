@@ -284,24 +284,6 @@ function mapInOneTable(block: u32, va: u64, end: u64): i32 {
   return 0;
 }
 
-/** The common single granule whose leaf table exists; everything else goes the general way. */
-export function mapOne(block: u32, iova: f64, oaFrame: f64, prot: u32): i32 {
-  const oa = whole(oaFrame);
-  const word = top(block);
-  const va = inputFrame(word, whole(iova));
-  if (!isOut(va) && oa < oaLimit(block) && ((va | oa) & (GRANULE - 1)) == 0 && (!DYNAMIC_TOP || va >> itemLg2(levelsOf(word)) == 0)) {
-    const table = leafTableUnrolled(rootOf(word), levelsOf(word), va);
-    if (table != 0) {
-      const at = leafSlot(table, levelsOf(word), va);
-      if (load<u64>(at) != 0) return EADDRINUSE;
-      store<u64>(at, leafEntry(template(prot, optionsOf(word)), oa, 0, GRANULE_LG2, optionsOf(word)));
-      addLive(table, 1);
-      return 0;
-    }
-  }
-  return mapRange(block, iova, oaFrame, <f64>GRANULE, prot);
-}
-
 // Lists. The host puts (output frame, frames) pairs into the scratch area, block by block: first all
 // of them for planning, then all of them again for writing.
 

@@ -22,8 +22,12 @@ export interface Engine {
   beginRuns(block: number, iova: number, frames: number, prot: number): number;
   planRuns(block: number, iova: number, runs: number, last: boolean): number;
   writeRuns(block: number, iova: number, runs: number): void;
+  /** Frames, -errno, or -2^31 when the frames are in the scratch area, as a double. */
   unmapRange(block: number, iova: number, frames: number): number;
+  /** Frames, or -1 when `unmapRange` must do it. */
   unmapOne(block: number, iova: number): number;
+  /** Writes a leaf of frame 0 and the bits of leaves with several slots to the scratch area. */
+  describeLeaf(block: number, prot: number): void;
   translate(block: number, iova: number): number;
   translateBatch(block: number, count: number): void;
   readRuns(block: number, iova: number, frames: number, capacity: number): number;

@@ -49,6 +49,8 @@ export const CONTROL = {
   MAX_LEVELS: 13,
   /** Tables in the tree. */
   TABLES: 14,
+  /** Entry above the leaf table where the last operation on one granule was; not in shared memory. */
+  LAST_SLOT: 15,
 } as const;
 
 /**
@@ -67,4 +69,9 @@ export function levelsOf(top: number): number {
 /** Offset of the root in a top word. */
 export function rootOf(top: number): number {
   return (top & ~4095) >>> 0;
+}
+
+/** Offset of the record of the page at offset `table`: the count of its entries in use. */
+export function recordOf(table: number): number {
+  return ((table & 0xffe0_0000) | ((table >>> 9) & 0xff8)) >>> 0;
 }

@@ -72,8 +72,9 @@ export class Shard implements PoolRegion {
   buffer!: ArrayBuffer | SharedArrayBuffer;
   u8!: Uint8Array;
   i32!: Int32Array;
-  /** The whole memory, for offsets as the engines have them. */
+  /** The whole memory, for offsets as the engines have them; table entries as halves and in one. */
   words!: Int32Array;
+  doubles!: Float64Array;
   /** The scratch area as doubles, and as bytes. */
   scratchF64!: Float64Array;
   scratchU8!: Uint8Array;
@@ -112,6 +113,7 @@ export class Shard implements PoolRegion {
     this.u8 = new Uint8Array(buffer, byteOffset);
     this.i32 = new Int32Array(buffer, byteOffset);
     this.words = new Int32Array(buffer);
+    this.doubles = new Float64Array(buffer);
     this.scratchF64 = new Float64Array(buffer, this.scratchOffset, SCRATCH_BYTES / 8);
     this.scratchU8 = new Uint8Array(buffer, this.scratchOffset, SCRATCH_BYTES);
   }

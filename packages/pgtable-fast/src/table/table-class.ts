@@ -27,6 +27,7 @@ export function defineTableClass(shard: Shard, engine: Engine, granule: number):
       const page = (words[at + CONTROL.FREED_HEAD] as number) >>> 12;
       words[at + CONTROL.FREED_COUNT] = 0;
       words[at + CONTROL.FREED_HEAD] = 0;
+      this.forgetFreed();
       return count * HANDLE_PAGES + page;
     }
 
@@ -39,7 +40,9 @@ export function defineTableClass(shard: Shard, engine: Engine, granule: number):
     destroy(): void {
       const block = this.block;
       if (block === 0) return;
+      this.settleLeaf();
       engine.freeAll(block);
+      this.forgetFreed();
       this.freeTables(this.takeFreedTables());
       engine.release(rootOf(this.topWord), this.format.rootOrder);
       shard.releaseControlBlock(block);
@@ -48,6 +51,7 @@ export function defineTableClass(shard: Shard, engine: Engine, granule: number):
     }
 
     stats(): TableStats {
+      this.settleLeaf();
       const at = this.block >>> 2;
       const { words } = shard;
       const tables = this.block === 0 ? 0 : (words[at + CONTROL.TABLES] as number);

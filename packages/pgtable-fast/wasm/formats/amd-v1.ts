@@ -26,6 +26,9 @@ export const GROUP_MASK: u64 = NEXT_LEVEL; // in a level-0 entry: belongs to a l
 export const DIRTY_MASK: u64 = D;
 export const DIRTY_XOR: u64 = 0;
 export const DIRTY_FLIP: u64 = D;
+/** Low half of a level-1 entry that points to a table: `(lo & MASK) == BITS`, as isTable() has it. */
+export const LEAF_TABLE_MASK: u32 = 0xe01;
+export const LEAF_TABLE_BITS: u32 = 0x201;
 export const ACCESSED_TABLE: u64 = A;
 
 @inline export function isLeaf(entry: u64, level: i32): bool {

@@ -40,6 +40,9 @@ export const GROUP_MASK: u64 = CONTIGUOUS;
 export const DIRTY_MASK: u64 = DBM | AP2; // AP2 and S2AP1 are the same bit with opposite meanings
 export const DIRTY_XOR: u64 = ARM_STAGE == 1 ? AP2 : 0;
 export const DIRTY_FLIP: u64 = AP2;
+/** Low half of a level-1 entry that points to a table: `(lo & MASK) == BITS`, as isTable() has it. */
+export const LEAF_TABLE_MASK: u32 = 3;
+export const LEAF_TABLE_BITS: u32 = 3;
 export const ACCESSED_TABLE: u64 = 0;
 
 @inline function encodeAddress(pa: u64, options: u32): u64 {

@@ -26,9 +26,10 @@ export const GROUP_MASK: u64 = 0;
 export const DIRTY_MASK: u64 = D;
 export const DIRTY_XOR: u64 = 0;
 export const DIRTY_FLIP: u64 = D;
+/** Low half of a level-1 entry that points to a table: `(lo & MASK) == BITS`, as isTable() has it. */
+export const LEAF_TABLE_MASK: u32 = 0x83;
+export const LEAF_TABLE_BITS: u32 = 3;
 export const ACCESSED_TABLE: u64 = A;
-
-
 
 @inline export function isLeaf(entry: u64, level: i32): bool {
   return level == 0 || (entry & PS) != 0;

@@ -26,8 +26,10 @@ export const GROUP_MASK: u64 = 0;
 export const DIRTY_MASK: u64 = D;
 export const DIRTY_XOR: u64 = 0;
 export const DIRTY_FLIP: u64 = D;
+/** Low half of a level-1 entry that points to a table: `(lo & MASK) == BITS`, as isTable() has it. */
+export const LEAF_TABLE_MASK: u32 = 0x81;
+export const LEAF_TABLE_BITS: u32 = 1;
 export const ACCESSED_TABLE: u64 = A;
-
 
 const PROT_WRITE: u32 = 2;
 const PROT_NOEXEC: u32 = 8;
