@@ -5,11 +5,17 @@ import { defineConfig } from 'vitest/config';
 
 const packages = fileURLToPath(new URL('packages', import.meta.url));
 
-/** Tests run against sources: every workspace package name resolves to its `src`. */
-const alias = readdirSync(packages).map((name) => ({
-  find: new RegExp(`^@iommukit/${name}$`),
-  replacement: join(packages, name, 'src', 'index.ts'),
-}));
+/** Tests run against sources: every workspace package name, and each subpath, resolves to `src`. */
+const alias = readdirSync(packages).flatMap((name) => [
+  {
+    find: new RegExp(`^@iommukit/${name}$`),
+    replacement: join(packages, name, 'src', 'index.ts'),
+  },
+  {
+    find: new RegExp(`^@iommukit/${name}/([a-z-]+)$`),
+    replacement: join(packages, name, 'src', '$1.ts'),
+  },
+]);
 
 /** Slow tests run only when asked for: `npm run test:slow`, or `npm test -- slow-name`. */
 const slow = process.env['IOMMUKIT_SLOW'] ? [] : ['**/slow-*.test.ts'];

@@ -4,6 +4,7 @@ export default defineConfig({
   entry: {
     'stream-file': 'stream-file/main.ts',
     quickstart: 'quickstart/main.ts',
+    'plugin-driver': 'plugin-driver/main.ts',
     'raw-ioctl': 'raw-ioctl/main.ts',
     'legacy-nesting': 'legacy-nesting/main.ts',
     'vtd-guest-driver': 'vtd-guest-driver/main.ts',

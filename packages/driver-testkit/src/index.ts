@@ -10,7 +10,7 @@ export {
 } from './conformance/suite.ts';
 export type { ConformanceNeed, ConformanceTarget, NestingSupport } from './conformance/target.ts';
 export type { GoldenPlatform } from './golden/platform.ts';
-export { replaySequence } from './golden/replay.ts';
+export { type ReplayOptions, replaySequence } from './golden/replay.ts';
 export {
   type GoldenDifference,
   type GoldenSequence,

@@ -8,8 +8,6 @@ import type { ReplayProcess } from './process-state.ts';
 import type { GoldenStep, GoldenValue } from './sequence.ts';
 import { GOLDEN_STRUCTS, type GoldenField, type GoldenStruct } from './structs.ts';
 
-const DESCRIPTOR_KINDS = ['fd', 'out_fd'];
-
 /** What a struct call answered. */
 export interface StructAnswer {
   readonly ret: number;
@@ -33,7 +31,7 @@ const buildBuffer = (state: ReplayProcess, step: GoldenStep, struct: GoldenStruc
   for (const [name, value] of Object.entries(step.in ?? {})) {
     const field = struct.fields[name];
     if (!field) throw new TypeError(`${step.cmd} has no field '${name}'`);
-    const isDescriptor = DESCRIPTOR_KINDS.includes(field[2]);
+    const isDescriptor = field[2] !== undefined;
     const number = isDescriptor ? BigInt(state.descriptor(value)) : state.resolve(value);
     storeLe(bytes, field[0], field[1], number);
   }

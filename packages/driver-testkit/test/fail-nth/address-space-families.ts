@@ -100,6 +100,17 @@ export const ADDRESS_SPACE_FAMILIES: readonly Family[] = [
     },
   },
   {
+    name: 'IOMMU_IOAS_MAP with small pages only, more than one batch of them',
+    touchesPages: true,
+    prepare: (world) => {
+      const { ioasId } = filledIoas(world);
+      world.context.option({ optionId: OPTION.HUGE_PAGES, op: 0, objectId: ioasId, val64: 0 });
+      const length = 520 * PAGE_BYTES;
+      const map = { ioasId, flags: FIXED_RW, userVa: world.process.mmap({ length }), length };
+      return () => world.context.ioasMap({ ...map, iova: IOVA });
+    },
+  },
+  {
     name: 'IOMMU_IOAS_MAP of pages that no process has touched',
     touchesPages: true,
     prepare: (world) => {

@@ -27,7 +27,7 @@ export const SCRATCH = 0x2_0000_0000;
 export const IOVA = 0x200_0000;
 export const SECOND_IOVA = 0x500_0000;
 
-const RAM_BYTES = 2 ** 20;
+const RAM_BYTES = 2 ** 22;
 const MEMORY_PAGES = 64;
 const SCRATCH_PAGES = 4;
 const PASID_BITS = 8;
@@ -83,7 +83,7 @@ export interface World {
 const anonymous = MAP_FLAG.PRIVATE | MAP_FLAG.ANONYMOUS | MAP_FLAG.FIXED;
 
 /** Map memory into a process and touch each page, so that pinning takes no frames. */
-export const mapPresent = (process: Process, addr: number, pages: number): void => {
+const mapPresent = (process: Process, addr: number, pages: number): void => {
   const prot = VM_PROT.READ | VM_PROT.WRITE;
   process.mmap({ addr, length: pages * PAGE_BYTES, prot, flags: anonymous });
   for (let page = 0; page < pages; page++) {
