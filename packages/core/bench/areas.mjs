@@ -72,11 +72,8 @@ function calls(iopt, holes) {
   ];
 }
 
-/**
- * Two pages at an automatic IOVA, as a whole map call; then the same map calls with those IOVAs
- * named, so that the difference is the choice. Holes in front of the first fit have one page.
- */
-function automatic() {
+/** Holes of one page, but for one in 512, which has three; and the address behind the last area. */
+function nearlyFull() {
   const iopt = newTable();
   let pfn = 1; // page 0 is never chosen
   const places = new Float64Array(size);
@@ -85,10 +82,20 @@ function automatic() {
     pfn += i % WIDE_EVERY === WIDE_EVERY - 1 ? 4 : 2;
   }
   for (const i of shuffled(size)) mapAt(iopt, places[i]);
-  const end = pfn * PAGE;
-  const chosen = new Float64Array(AUTO_BATCH);
+  return { iopt, end: pfn * PAGE };
+}
+
+/**
+ * Two pages at an automatic IOVA, as a whole map call, the area's insertion with it; the unmap of
+ * what was chosen, which makes the hole known again; then the same map calls with those IOVAs
+ * named, so that the difference is the choice.
+ *
+ * @param batch wide holes that a round fills, from the first on
+ */
+function automatic({ iopt, end }, batch) {
+  const chosen = new Float64Array(batch);
   const allocate = () => {
-    for (let i = 0; i < AUTO_BATCH; i++)
+    for (let i = 0; i < batch; i++)
       chosen[i] = iopt.mapUser({ process: owner, userVa, length: 2 * PAGE, prot: PROT });
   };
   const giveBack = () => {
@@ -102,8 +109,9 @@ function automatic() {
       iopt.mapUser({ process: owner, userVa, length: 2 * PAGE, prot: PROT, iova });
   };
   return [
-    minimum(rounds, AUTO_BATCH, allocate, undefined, giveBack),
-    minimum(rounds, AUTO_BATCH, named, undefined, giveBack),
+    minimum(rounds, batch, allocate, undefined, giveBack),
+    minimum(rounds, batch, giveBack, allocate),
+    minimum(rounds, batch, named, undefined, giveBack),
   ];
 }
 
@@ -118,7 +126,11 @@ print({ op: 'mapUser', areas: size, ns: map });
 print({ op: 'unmap', areas: size, ns: unmap });
 if (size >= 100_000) {
   const target = size === 1_000_000 ? 1000 : undefined;
-  const [chosen, named] = automatic();
+  const table = nearlyFull();
+  const [chosen, returned, named] = automatic(table, AUTO_BATCH);
   print({ op: 'automatic-iova', areas: size, ns: chosen, target });
+  print({ op: 'automatic-unmap', areas: size, ns: returned });
   print({ op: 'same-iova-named', areas: size, ns: named });
+  const [all] = automatic(table, Math.floor(size / WIDE_EVERY));
+  print({ op: 'automatic-iova-all', areas: size, ns: all });
 }

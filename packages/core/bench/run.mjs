@@ -18,7 +18,9 @@ const OPERATIONS = {
   mapUser: 'IoPagetable.mapUser at a fixed IOVA: checks, pages object, insert',
   unmap: 'IoPagetable.unmap of it',
   'automatic-iova': 'IoPagetable.mapUser of 8 KiB, IOVA chosen; 511 of 512 holes are too small',
+  'automatic-unmap': 'IoPagetable.unmap of one of those',
   'same-iova-named': 'the same map call, told the IOVA that was chosen: what is left is the choice',
+  'automatic-iova-all': 'as automatic-iova, with every wide hole in turn: few areas are in a cache',
   'ioctl-typed': 'ioasMap + ioasUnmap of 4 KiB, one domain, pinned and charged',
   'ioctl-raw': 'the same as two ioctls; the structs lie in user memory and are reused',
   'memory-area': 'heap and buffers per area, ascending IOVAs, one pages object shared',
@@ -33,7 +35,9 @@ const AREA_OPS = [
   'mapUser',
   'unmap',
   'automatic-iova',
+  'automatic-unmap',
   'same-iova-named',
+  'automatic-iova-all',
 ];
 const MEMORY_OPS = ['memory-area', 'memory-area-random', 'memory-area-and-pages'];
 

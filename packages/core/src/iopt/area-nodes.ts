@@ -21,8 +21,15 @@ export interface Slot {
 
 /** What a search knows about nodes; told of every change. */
 export interface NodeSummary {
-  /** Slots of each node whose summary is out of date, one bit each. */
+  /**
+   * Slots of each node whose summary is out of date, one bit each. A node with a bit set has one
+   * set in every node above it, for the slot that leads to it.
+   */
   dirty: Uint32Array;
+  /** An area came into the leaf on the tree's path, at the path's slot; ranges are up to date. */
+  inserted(): void;
+  /** The area at the path's slot went; ranges are up to date. */
+  removed(): void;
 }
 
 const ALL_SLOTS = 0xffff_ffff;
@@ -83,6 +90,18 @@ export class AreaNodes {
     this.summaries.push(summary);
   }
 
+  /** Tell the summaries of an area that came without nodes being split. @hot */
+  noteInserted(): void {
+    const { summaries } = this;
+    for (let i = 0; i < summaries.length; i++) (summaries[i] as NodeSummary).inserted();
+  }
+
+  /** Tell the summaries of an area that went without nodes being merged. @hot */
+  noteRemoved(): void {
+    const { summaries } = this;
+    for (let i = 0; i < summaries.length; i++) (summaries[i] as NodeSummary).removed();
+  }
+
   /** Something under one slot changed. @hot */
   markSlot(node: number, slot: number): void {
     const { summaries } = this;
@@ -133,23 +152,21 @@ export class AreaNodes {
     this.refs[at] = slot.ref;
   }
 
-  /** Insert a slot at `index` of a node that has room. @hot */
+  /** Insert a slot at `index` of a node that has room; summaries are the caller's. @hot */
   insert(node: number, index: number, slot: Slot): void {
     const count = this.counts[node] as number;
     const base = node * FAN_OUT;
     this.move(base + index, base + index + 1, count - index);
     this.set(base + index, slot);
     this.counts[node] = count + 1;
-    this.markAll(node);
   }
 
-  /** Remove the slot at `index`. @hot */
+  /** Remove the slot at `index`; summaries are the caller's. @hot */
   remove(node: number, index: number): void {
     const count = this.counts[node] as number;
     const base = node * FAN_OUT;
     this.move(base + index + 1, base + index, count - index - 1);
     this.counts[node] = count - 1;
-    this.markAll(node);
   }
 
   /** Append the first `count` slots of `right` to `left`, and remove them there. */

@@ -3,77 +3,15 @@
  * bits; every inner slot knows the exact range of its child.
  * @module
  */
-import { AreaNodes, FAN_OUT, type Slot } from './area-nodes.ts';
+import { AreaCursor } from './area-cursor.ts';
+import { type AreaNodes, FAN_OUT, type Slot } from './area-nodes.ts';
 
-/** Deep enough for 2^32 areas in quarter-full nodes. */
-const MAX_HEIGHT = 12;
 /** A node with fewer slots is merged with, or filled from, a neighbour. */
 const MIN_SLOTS = 8;
 
 /** The tree. Its cursor is where the last `seek` or `advance` left it; changes invalidate it. */
-export class AreaTree {
-  readonly nodes = new AreaNodes();
-  /** Areas in the tree. */
-  size = 0;
-  /** Levels; 0 = empty. */
-  height = 0;
-  root = 0;
-  /** Cursor: node and slot per level, root first. */
-  readonly pathNode = new Uint32Array(MAX_HEIGHT);
-  readonly pathSlot = new Uint32Array(MAX_HEIGHT);
-  /** Position of the cursor's slot in the node arrays; -1 = behind the last area. */
-  at = -1;
+export class AreaTree extends AreaCursor {
   private readonly slot: Slot = { startPfn: 0, startLow: 0, lastPfn: 0, lastLow: 0, ref: 0 };
-
-  /**
-   * Put the cursor on the first area that ends at or above an address.
-   *
-   * @returns whether there is one
-   * @hot
-   */
-  seek(pfn: number, low: number): boolean {
-    const { nodes, height } = this;
-    let node = this.root;
-    for (let level = 0; level < height; level++) {
-      const index = nodes.lowerBound(node, pfn, low);
-      if (index === nodes.counts[node]) break;
-      this.pathNode[level] = node;
-      this.pathSlot[level] = index;
-      this.at = node * FAN_OUT + index;
-      if (level === height - 1) return true;
-      node = nodes.refs[this.at] as number;
-    }
-    this.at = -1;
-    return false;
-  }
-
-  /** Move the cursor to the next area; false behind the last. @hot */
-  advance(): boolean {
-    const { nodes, pathNode, pathSlot } = this;
-    let level = this.height - 1;
-    while (level >= 0) {
-      const next = (pathSlot[level] as number) + 1;
-      if (next < (nodes.counts[pathNode[level] as number] as number)) {
-        this.descendFrom(level, next);
-        return true;
-      }
-      level--;
-    }
-    this.at = -1;
-    return false;
-  }
-
-  /** Area id at the cursor. @hot */
-  get id(): number {
-    return this.nodes.refs[this.at] as number;
-  }
-
-  /** Whether some area touches `[start, last]`; the cursor is on the first one then. @hot */
-  seekOverlap(startPfn: number, startLow: number, lastPfn: number, lastLow: number): boolean {
-    if (!this.seek(startPfn, startLow)) return false;
-    const first = this.nodes.startPfn[this.at] as number;
-    return first < lastPfn || (first === lastPfn && this.nodes.startLow(this.at) <= lastLow);
-  }
 
   /** Add a range that overlaps no other. */
   insert(startPfn: number, startLow: number, lastPfn: number, lastLow: number, id: number): void {
@@ -88,7 +26,10 @@ export class AreaTree {
       this.root = this.nodes.take();
       this.height = 1;
     }
-    this.descendForInsert(startPfn, startLow);
+    if (!this.isAimed || !this.isAtPath(startPfn, startLow, lastPfn, lastLow)) {
+      this.descendForInsert(startPfn, startLow);
+    }
+    this.isAimed = false;
     this.insertAt(this.height - 1);
   }
 
@@ -96,28 +37,24 @@ export class AreaTree {
   remove(): void {
     const { nodes, pathNode, pathSlot } = this;
     let level = this.height - 1;
-    nodes.remove(pathNode[level] as number, pathSlot[level] as number);
+    const leaf = pathNode[level] as number;
+    const index = pathSlot[level] as number;
+    nodes.remove(leaf, index);
     this.size--;
     this.at = -1;
+    const count = nodes.counts[leaf] as number;
+    if (count >= MIN_SLOTS) {
+      this.refreshEdges(index === 0, index === count);
+      nodes.noteRemoved();
+      return;
+    }
+    nodes.markAll(leaf);
     while (level > 0 && (nodes.counts[pathNode[level] as number] as number) < MIN_SLOTS) {
       if (!this.rebalance(level)) break;
       level--;
     }
     this.refreshAbove(level);
     this.shrinkRoot();
-  }
-
-  private descendFrom(level: number, slot: number): void {
-    const { nodes, pathNode, pathSlot } = this;
-    pathSlot[level] = slot;
-    let at = (pathNode[level] as number) * FAN_OUT + slot;
-    for (let below = level + 1; below < this.height; below++) {
-      const child = nodes.refs[at] as number;
-      pathNode[below] = child;
-      pathSlot[below] = 0;
-      at = child * FAN_OUT;
-    }
-    this.at = at;
   }
 
   /** Path to where a range goes: in front of the first slot that ends above it. */
@@ -141,6 +78,13 @@ export class AreaTree {
     let level = leaf;
     let index = pathSlot[level] as number;
     let node = pathNode[level] as number;
+    const count = nodes.counts[node] as number;
+    if (count < FAN_OUT) {
+      nodes.insert(node, index, slot);
+      this.refreshEdges(index === 0, index === count);
+      nodes.noteInserted();
+      return;
+    }
     while (nodes.counts[node] === FAN_OUT) {
       const right = this.splitInsert(node, index);
       if (level === 0) {
@@ -155,6 +99,7 @@ export class AreaTree {
       node = parent;
     }
     nodes.insert(node, index, slot);
+    nodes.markAll(node);
     this.refreshAbove(level);
   }
 
@@ -211,6 +156,7 @@ export class AreaTree {
     if (merge) {
       nodes.moveToLeft(left, right, rightCount);
       nodes.remove(parent, leftIndex + 1);
+      nodes.markAll(parent);
       nodes.give(right);
     } else {
       const half = (leftCount + rightCount) >>> 1;
@@ -234,6 +180,23 @@ export class AreaTree {
     } else nodes.copyRange(parent * FAN_OUT, child);
     nodes.markAll(parent);
     return true;
+  }
+
+  /**
+   * Bring the ranges above the leaf up to date with the path, as far as its first or last area is
+   * another one now. Most changes are between two areas of a leaf: nothing above is touched.
+   */
+  private refreshEdges(first: boolean, last: boolean): void {
+    const { nodes, pathNode, pathSlot } = this;
+    let start = first;
+    let end = last;
+    for (let up = this.height - 2; up >= 0 && (start || end); up--) {
+      const node = pathNode[up] as number;
+      const slot = pathSlot[up] as number;
+      nodes.copyRange(node * FAN_OUT + slot, pathNode[up + 1] as number);
+      start &&= slot === 0;
+      end &&= slot === (nodes.counts[node] as number) - 1;
+    }
   }
 
   /** Bring ranges and summaries above `level` up to date with the path. */

@@ -3,8 +3,8 @@
  * it, counted from the first suitably aligned byte, so that subtrees without a fit are skipped.
  *
  * Alignments up to a page's only need the plain size of a hole; larger ones (up to 2 MiB) have a
- * summary each. Summaries are computed when first asked for and dropped along the path of every
- * change, so that programs that choose their own IOVAs never pay for them.
+ * summary each. Summaries are computed when first asked for, so that programs that choose their own
+ * IOVAs never pay for them, and kept up to date from then on.
  * @module
  */
 import { LOW_MASK, MAX_PFN, PAGE_SIZE } from './address.ts';
@@ -93,30 +93,57 @@ export class GapSearch {
   find(startPfn: number, startLow: number, lastPfn: number, lastLow: number): boolean {
     this.windowLastPfn = lastPfn;
     this.windowLastLow = lastLow;
-    if (!this.tree.seek(startPfn, startLow)) return this.fits(startPfn, startLow, lastPfn, lastLow);
-    return this.walk(startPfn, startLow);
+    this.tree.unaim();
+    const level = this.descend(startPfn, startLow);
+    if (level < 0) return this.fits(startPfn, startLow, lastPfn, lastLow);
+    return this.walk(level, startPfn, startLow);
   }
 
-  /** Go right from the cursor: look at the hole in front of a slot, then below it, then beside. */
-  private walk(startPfn: number, startLow: number): boolean {
+  /**
+   * Go down to the first area that ends at or above an address, but not below a slot that has no
+   * hole large enough: what is used up from the left costs nothing.
+   *
+   * @returns level of the last slot on the path; -1 when no area ends there
+   */
+  private descend(pfn: number, low: number): number {
+    const { tree, summary, bytes } = this;
+    const { nodes, pathNode, pathSlot } = tree;
+    const leaf = tree.height - 1;
+    let node = tree.root;
+    for (let level = 0; level <= leaf; level++) {
+      const isLeft = (nodes.lastPfn[node * FAN_OUT] as number) > pfn;
+      const index = isLeft ? 0 : nodes.lowerBound(node, pfn, low);
+      if (index === nodes.counts[node]) return -1;
+      pathNode[level] = node;
+      pathSlot[level] = index;
+      if (level === leaf || summary.at(node, index, level) < bytes) return level;
+      node = nodes.refs[node * FAN_OUT + index] as number;
+    }
+    return -1;
+  }
+
+  /** Go right from the path: look at the hole in front of a slot, then below it, then beside. */
+  private walk(from: number, startPfn: number, startLow: number): boolean {
     const { tree, summary, bytes } = this;
     const { nodes, pathNode, pathSlot } = tree;
     const leaf = tree.height - 1;
     let holePfn = startPfn;
     let holeLow = startLow;
-    let level = leaf;
+    let level = from;
     let node = pathNode[level] as number;
     let index = pathSlot[level] as number;
     for (;;) {
-      if (this.fitsBefore(node * FAN_OUT + index, holePfn, holeLow)) return true;
-      if (level < leaf && summary.at(node, index, level) >= bytes) {
-        // Its first slot looks at the same hole once more; that one does not fit.
+      if (this.fitsBefore(node * FAN_OUT + index, holePfn, holeLow)) {
+        tree.aim(level, node, index);
+        return true;
+      }
+      // The hole in front of a child's first slot is the one that does not fit.
+      while (level < leaf && summary.at(node, index, level) >= bytes) {
         pathNode[level] = node;
         pathSlot[level] = index;
         node = nodes.refs[node * FAN_OUT + index] as number;
         level++;
         index = 0;
-        continue;
       }
       index = summary.nextCandidate(node, index + 1, level, bytes);
       const at = node * FAN_OUT + index - 1;
