@@ -20,7 +20,7 @@ import {
 } from '@iommukit/core';
 import { iommuTest } from '@iommukit/driver-testkit';
 import { loadLe, storeLe } from '../src/golden/bytes.ts';
-import { GOLDEN_STRUCTS, type GoldenStruct } from '../src/golden/structs.ts';
+import { GOLDEN_STRUCTS, type GoldenField, type GoldenStruct } from '../src/golden/structs.ts';
 
 export const PAGE = 4096;
 /** Half a page: the mock hardware's smallest. */
@@ -124,8 +124,7 @@ export class RawKit {
     process.poke(at, bytes);
     const result = sysIoctl(process, options.fd ?? this.fd, struct.ioctl, at);
     const after = process.peek(at, bytes.length) ?? new Uint8Array();
-    const read = ([offset, width]: readonly [number, number, unknown]) =>
-      loadLe(after, offset, width);
+    const read = ([offset, width]: GoldenField) => loadLe(after, offset, width);
     this.answer = Object.fromEntries(
       Object.entries(struct.fields).map(([field, place]) => [field, read(place)]),
     );
