@@ -14,6 +14,7 @@ import {
   vtdSecondStage,
 } from '../src/index.ts';
 import type { Variant } from './formats-under-test.ts';
+import { compareLookUps } from './look-ups.ts';
 import { type Leaf, ReferenceTable } from './reference.ts';
 
 type Op =
@@ -379,6 +380,7 @@ export function checkSequences(variant: Variant, sequences: Op[][], build?: Engi
   }
   for (const [at, { table, model }] of subjects.entries()) {
     compare(table, model, variant);
+    compareLookUps(table, model, variant);
     compareRuns(table, model, variant, sequences[at] as Op[]);
     table.destroy();
   }

@@ -5,6 +5,7 @@ export const GRANULE_LG2: i32 = 0;
 export const MAX_LEVELS: i32 = AMD_MAX_LEVELS;
 export const HAS_GROUPS: bool = true;
 export const DYNAMIC_TOP: bool = true;
+export const WIDTH_BY_LEVELS: bool = true; // what a narrower table leaves out is never mapped
 export const WIDE_ROOT: bool = false;
 export const SIGN_EXTENDED: bool = false;
 export const HIGH_OUTPUT_SPLIT: bool = false;
@@ -40,7 +41,7 @@ export const ACCESSED_TABLE: u64 = A;
   return (<u32>entry & <u32>(NEXT_LEVEL | PR)) == (<u32>level << 9 | 1);
 }
 @inline export function tableLo(entry: u64): u32 {
-  return <u32>(((entry & ADDR) >> 12) << AMD_FRAME_LG2);
+  return AMD_FRAME_LG2 == 12 ? <u32>entry & 0xfffff000 : <u32>(((entry & ADDR) >> 12) << AMD_FRAME_LG2);
 }
 @inline export function tableEntry(pa: u64, childLevel: i32, options: u32): u64 {
   return PR | IR | IW | ((pa >> AMD_FRAME_LG2) << 12) | ((<u64>childLevel + 1) << 9);
@@ -60,10 +61,14 @@ export const ACCESSED_TABLE: u64 = A;
   const frame = (entry & ADDR) >> 12;
   return (entry & NEXT_LEVEL) == SIZE_CODED ? frame & (frame + 1) : frame;
 }
-@inline export function outputFrame(entry: u64, level: i32, va: u64, options: u32): u64 {
+/** Output frame of a leaf of several slots, whose size the trailing ones of its address code. */
+function codedFrame(entry: u64, va: u64): u64 {
   const frame = (entry & ADDR) >> 12;
-  if ((entry & NEXT_LEVEL) != SIZE_CODED) return frame | (va & (((<u64>1) << (9 * level)) - 1));
   return (frame & (frame + 1)) | (va & (frame ^ (frame + 1)));
+}
+@inline export function outputFrame(entry: u64, level: i32, va: u64, options: u32): u64 {
+  if ((entry & NEXT_LEVEL) == SIZE_CODED) return codedFrame(entry, va);
+  return ((entry << 12) >> 24) | (va & (((<u64>1) << (9 * level)) - 1)); // ADDR
 }
 @inline export function groupLg2(entry: u64, level: i32): i32 {
   if ((entry & NEXT_LEVEL) != SIZE_CODED) return 0;

@@ -5,6 +5,7 @@ export const GRANULE_LG2: i32 = ARM_GRANULE - 12;
 export const MAX_LEVELS: i32 = ARM_GRANULE == 12 ? 5 : ARM_GRANULE == 14 ? 4 : 3;
 export const HAS_GROUPS: bool = true;
 export const DYNAMIC_TOP: bool = false;
+export const WIDTH_BY_LEVELS: bool = false; // width and levels are chosen apart
 export const WIDE_ROOT: bool = true;
 export const SIGN_EXTENDED: bool = false;
 export const HIGH_OUTPUT_SPLIT: bool = true;
@@ -50,9 +51,13 @@ export const ACCESSED_TABLE: u64 = 0;
   if (options & OPTION_DS) return (pa & DS_ADDR) | ((pa >> 42) & HIGH_DS);
   return pa & LOW_ADDR;
 }
+/** A frame of a 52-bit descriptor. */
+function wideFrame(entry: u64): u64 {
+  return ((entry & DS_ADDR) | ((entry & HIGH_DS) << 42)) >> 12;
+}
 @inline function decodeFrame(entry: u64, options: u32): u64 {
   if (ARM_GRANULE == 16) return ((entry & LOW_ADDR) | ((entry & HIGH_64K) << 36)) >> 12;
-  if (options & OPTION_DS) return ((entry & DS_ADDR) | ((entry & HIGH_DS) << 42)) >> 12;
+  if (options & OPTION_DS) return wideFrame(entry);
   return (entry & LOW_ADDR) >> 12;
 }
 /** log2 entries of a contiguous group at `level`; 0 where the hint does not exist. */

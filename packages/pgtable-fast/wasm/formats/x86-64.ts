@@ -5,6 +5,7 @@ export const GRANULE_LG2: i32 = 0;
 export const MAX_LEVELS: i32 = 5;
 export const HAS_GROUPS: bool = false;
 export const DYNAMIC_TOP: bool = false;
+export const WIDTH_BY_LEVELS: bool = true; // the input range is what the levels index
 export const WIDE_ROOT: bool = false;
 export const SIGN_EXTENDED: bool = true; // per table, by OPTION_SIGN_EXTEND
 export const HIGH_OUTPUT_SPLIT: bool = false;
@@ -64,7 +65,7 @@ const PROT_PRIV: u32 = 32;
   return (entry & ADDR) >> 12;
 }
 @inline export function outputFrame(entry: u64, level: i32, va: u64, options: u32): u64 {
-  return ((entry & ADDR) >> 12) | (va & (((<u64>1) << (9 * level)) - 1));
+  return ((entry << 12) >> 24) | (va & (((<u64>1) << (9 * level)) - 1));
 }
 @inline export function groupLg2(entry: u64, level: i32): i32 { return 0; }
 @inline export function groupStep(level: i32): u64 { return 0; }
