@@ -34,6 +34,8 @@ export class ContextCache {
   /** Place of a requester, plus one; 0 = never seen. */
   readonly #placeOf = new Uint32Array(0x1_0000);
   #count = 0;
+  /** Requester of each place. */
+  readonly #rids: number[] = [];
   /** Changes with every entry that comes or goes. */
   generation = 0;
   /** Packed fields, see {@link CONTEXT}. */
@@ -55,6 +57,7 @@ export class ContextCache {
     const known = this.find(rid);
     if (known >= 0) return known;
     if (this.#count === this.info.length) this.#grow();
+    this.#rids.push(rid);
     this.#placeOf[rid] = ++this.#count;
     return this.#count - 1;
   }
@@ -112,12 +115,7 @@ export class ContextCache {
 
   /** Requesters with an entry, for inspection. */
   requesters(): number[] {
-    const rids: number[] = [];
-    for (let rid = 0; rid < 0x1_0000; rid++) {
-      const place = this.find(rid);
-      if (place >= 0 && this.info[place] !== 0) rids.push(rid);
-    }
-    return rids;
+    return this.#rids.filter((_, place) => this.info[place] !== 0);
   }
 
   /** Copies of the state. */
@@ -138,6 +136,10 @@ export class ContextCache {
     this.generation++;
     this.#placeOf.set(state.placeOf);
     this.#count = state.count;
+    this.#rids.length = 0;
+    state.placeOf.forEach((place, rid) => {
+      if (place > 0) this.#rids[place - 1] = rid;
+    });
     this.info = state.info.slice();
     this.did = state.did.slice();
     this.ridPasid = state.ridPasid.slice();

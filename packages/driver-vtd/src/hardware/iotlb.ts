@@ -140,6 +140,7 @@ export class Iotlb {
   entries(): IotlbEntry[] {
     return this.#arrays.flatMap((array) => {
       const found: IotlbEntry[] = [];
+      if (array.live === 0) return found;
       const scale = 2 ** (array.pageLg2 - 12);
       for (let slot = 0; slot < array.did.length; slot++) {
         if (array.did[slot] === -1) continue;

@@ -4,6 +4,7 @@
  *
  * @spec VT-d 6.5.3.3 (software invalidation of scalable-mode structures), 9.6
  */
+import { PASID_ENTRY, PGTT } from '../spec/pasid-entry.ts';
 import type { Attachment } from './attachment.ts';
 import { type DeviceState, RID_PASID } from './device-state.ts';
 import type { EntryStore } from './entry-store.ts';
@@ -18,8 +19,9 @@ import {
 } from './pasid-table.ts';
 import type { UnitContext } from './unit-context.ts';
 
-/** Words of the 128 bits that hold table pointer, type, width and DID. */
-const FIRST_128_BITS = 4;
+/** Words of 128 bits: table pointer, type, width and DID, then what the first stage needs. */
+const HALF_WORDS = 4;
+const { PGTT: TYPE } = PASID_ENTRY.fields;
 
 /** PASID of an attachment as messages to the device carry it: -1 for requests without. */
 export const messagePasid = (pasid: number): number => (pasid === RID_PASID ? -1 : pasid);
@@ -57,6 +59,19 @@ export const addEntryFlush = ({ unit, device, pasid, did, domain }: Attachment):
   if (device.ats) invalidate.deviceTlb(device.rid, messagePasid(pasid), 0, WHOLE_SPACE_AM);
 };
 
+const sameSecondHalf = (old: Attachment, next: Attachment): boolean => {
+  for (let i = HALF_WORDS; i < PASID_ENTRY_WORDS; i++) {
+    if (old.words[i] !== next.words[i]) return false;
+  }
+  return true;
+};
+
+/** Second-stage and pass-through entries: nothing beyond the first 128 bits is looked at. */
+const ignoresSecondHalf = ({ words }: Attachment): boolean => {
+  const type = ((words[0] as number) & TYPE.mask) >>> TYPE.shift;
+  return type === PGTT.SECOND_STAGE || type === PGTT.PASS_THROUGH;
+};
+
 /** Scalable mode. */
 export class ScalableEntries implements EntryStore {
   readonly #unit: UnitContext;
@@ -91,12 +106,31 @@ export class ScalableEntries implements EntryStore {
     wipePasidEntry(this.#unit.memory, pa);
   }
 
+  /**
+   * The two halves of an entry that differ between domains are 128 bits each, and one store changes
+   * one of them. Where the old or the new type of translation ignores the second half, it changes
+   * at a time when it does not matter, with a flush between the stores: hardware may hold the first
+   * half of an entry while it reads the second.
+   */
   replace(old: Attachment, next: Attachment): boolean {
-    for (let i = FIRST_128_BITS; i < PASID_ENTRY_WORDS; i++) {
-      if (old.words[i] !== next.words[i]) return false;
-    }
-    this.#unit.memory.store128(entryPa(next), next.words);
-    this.#flush(old);
+    const { memory } = this.#unit;
+    const pa = entryPa(next);
+    const storeFirst = () => memory.store128(pa, next.words);
+    const storeSecond = () => memory.store128(pa + HALF_WORDS * 4, next.words, HALF_WORDS);
+    if (sameSecondHalf(old, next)) {
+      storeFirst();
+      this.#flush(old);
+    } else if (ignoresSecondHalf(next)) {
+      storeFirst();
+      this.#flush(old);
+      storeSecond();
+      this.#flush(next);
+    } else if (ignoresSecondHalf(old)) {
+      storeSecond();
+      this.#flush(old);
+      storeFirst();
+      this.#flush(old);
+    } else return false;
     return true;
   }
 

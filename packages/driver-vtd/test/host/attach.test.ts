@@ -2,7 +2,6 @@ import { PROT } from '@iommukit/core';
 import { describe, expect, it } from 'vitest';
 import {
   attach,
-  type Bench,
   bench,
   codeOf,
   HWPT,
@@ -17,88 +16,6 @@ import {
 } from './fixture.ts';
 
 const PLAIN = { rid: '00:04.0' } as const;
-
-/**
- * Run `act`, and after every store to memory and every register write ask where DMA goes: what
- * hardware sees between any two steps of the host.
- */
-const watchEachStep = (at: Bench, probe: () => number, act: () => void): number[] => {
-  const seen: number[] = [];
-  const memory = at.machine.memory;
-  let busy = false;
-  memory.onWrite = () => {
-    if (busy) return;
-    busy = true;
-    seen.push(probe());
-    busy = false;
-  };
-  act();
-  memory.onWrite = undefined;
-  return seen;
-};
-
-/** Two domains that map 64 IOVA pages to one page each; the first is attached. */
-const twoDomains = (options: object) => {
-  const at = bench(options);
-  const frames = [stampedPage(at.machine), stampedPage(at.machine)] as const;
-  const domains = [paging(at), paging(at)] as const;
-  for (const i of [0, 1] as const) {
-    for (let page = 0; page < 64; page++) map(domains[i], 0x100 + page, frames[i]);
-  }
-  attach(at, domains[0]);
-  return { at, frames, domains };
-};
-
-describe('VT-d 9.6: replacing without a window', () => {
-  it.each([
-    ['second stage', { firstStageByDefault: false }, true],
-    ['second stage', { firstStageByDefault: false }, false],
-    ['legacy mode', { scalable: false }, true],
-    ['legacy mode', { scalable: false }, false],
-  ])(
-    '%s %o, caches warm: %s: every step shows the old page or the new one',
-    (_n, options, warm) => {
-      const { at, frames, domains } = twoDomains(options);
-      if (warm) reach(at.device, 0x100);
-      let page = 0x100;
-      const probe = () => reach(at.device, warm ? 0x100 : page++);
-      const seen = watchEachStep(at, probe, () => attach(at, domains[1]));
-      expect(seen.length).toBeGreaterThan(2);
-      for (const frame of seen) expect(frames).toContain(frame);
-      expect(reach(at.device, 0x100)).toBe(frames[1]);
-    },
-  );
-
-  it('identity to second stage and back', () => {
-    const at = bench({ firstStageByDefault: false });
-    const domain = paging(at);
-    const page = stampedPage(at.machine);
-    const other = stampedPage(at.machine);
-    map(domain, page, other);
-    const { identity } = at.unit;
-    if (!identity) throw new Error('no identity');
-    attach(at, identity);
-    const probe = () => reach(at.device, page);
-    const there = watchEachStep(at, probe, () => attach(at, domain));
-    const back = watchEachStep(at, probe, () => attach(at, identity));
-    expect(there.length + back.length).toBeGreaterThan(4);
-    for (const frame of [...there, ...back]) expect([page, other]).toContain(frame);
-    expect(reach(at.device, page)).toBe(page);
-  });
-
-  it('entries that differ in more than 128 bits go through "not present", never astray', () => {
-    const { at, frames, domains } = twoDomains({ firstStageByDefault: true });
-    expect(reach(at.device, 0x100)).toBe(frames[0]);
-    const seen = watchEachStep(
-      at,
-      () => reach(at.device, 0x100),
-      () => attach(at, domains[1]),
-    );
-    expect(new Set(seen)).toEqual(new Set([frames[0], -1, frames[1]]));
-    expect(seen.lastIndexOf(frames[0])).toBeLessThan(seen.indexOf(-1));
-    expect(seen.lastIndexOf(-1)).toBeLessThan(seen.indexOf(frames[1]));
-  });
-});
 
 describe('what does not fit is refused and changes nothing', () => {
   const page = 0x100;

@@ -174,11 +174,13 @@ export class Guest {
   readonly machine: Machine;
   readonly parent: PagingDomain;
   readonly hostFrameOf = new Map<number, number>();
-  #nextFrame = 0x100;
+  #nextFrame: number;
 
-  constructor(machine: Machine, parent: PagingDomain) {
+  /** @param firstFrame guest frame of its first page */
+  constructor(machine: Machine, parent: PagingDomain, firstFrame = 0x100) {
     this.machine = machine;
     this.parent = parent;
+    this.#nextFrame = firstFrame;
   }
 
   /** Give the guest one page. */
@@ -231,6 +233,11 @@ export class GuestTable {
 
   map(frame: number, gfn: number, bits = 7): void {
     this.guest.set(this.leafTable, frame, gfn, bits);
+  }
+
+  /** No page there any more. */
+  clear(frame: number): void {
+    this.guest.set(this.leafTable, frame, 0, 0);
   }
 }
 
