@@ -6,6 +6,9 @@ import { afterAll, describe, it } from 'vitest';
 import { describeConformance as describeWith } from './conformance/suite.ts';
 import type { ConformanceTarget } from './conformance/target.ts';
 
+/** What every host of vitest has; the package is built without the types of any host. */
+declare const console: { info(text: string): void };
+
 export type { ConformanceNeed, ConformanceTarget, NestingSupport } from './conformance/target.ts';
 
 /**
