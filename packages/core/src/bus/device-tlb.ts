@@ -1,3 +1,4 @@
+import type { EndpointState } from '../snapshot/scenario-state.ts';
 import type { AtsCompletion } from './request.ts';
 
 /** One cached ATS translation of a 4 KiB page. */
@@ -76,6 +77,32 @@ export class DeviceTlb {
         this.stats.invalidated++;
       }
     }
+  }
+
+  /** Pages it holds at most. */
+  get capacity(): number {
+    return this.#capacity;
+  }
+
+  /** Entries by PASID, oldest first, for a snapshot. */
+  save(): EndpointState['tlb'] {
+    return [...this.#byPasid].map(([pasid, pages]) => ({
+      pasid,
+      entries: [...pages].map(([page, entry]) => ({ page, ...entry })),
+    }));
+  }
+
+  /** Put entries back. */
+  load(tlb: EndpointState['tlb'], stats: EndpointState['stats']): void {
+    this.#byPasid.clear();
+    this.#entries = 0;
+    for (const { pasid, entries } of tlb) {
+      const pages = new Map<number, DeviceTlbEntry>();
+      for (const { page, ...entry } of entries) pages.set(page, entry);
+      this.#byPasid.set(pasid, pages);
+      this.#entries += pages.size;
+    }
+    Object.assign(this.stats, stats);
   }
 
   #dropOldest(): void {

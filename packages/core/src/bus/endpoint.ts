@@ -1,4 +1,5 @@
 import { addressToPfn } from '@iommukit/bits';
+import type { EndpointState } from '../snapshot/scenario-state.ts';
 import { DeviceTlb, type DeviceTlbEntry } from './device-tlb.ts';
 import type { IommuGroup } from './group.ts';
 import type { Machine } from './machine.ts';
@@ -215,6 +216,24 @@ export class Endpoint {
     if (answer === INVALIDATION_ANSWER.NONE) return answer;
     this.deviceTlb.invalidate(pasid, addressPfn, sizeLg2, global);
     return answer;
+  }
+
+  /** Page request groups that wait for an answer and the device TLB, for a snapshot. */
+  save(): Pick<EndpointState, 'waiting' | 'nextPrgi' | 'tlb' | 'stats'> {
+    return {
+      waiting: [...this.#waiting.keys()],
+      nextPrgi: this.#nextPrgi,
+      tlb: this.deviceTlb.save(),
+      stats: { ...this.deviceTlb.stats },
+    };
+  }
+
+  /** @param onResponse told of answers to groups that were asked for before the snapshot */
+  load(state: EndpointState, onResponse: (prgi: number, code: number) => void): void {
+    this.#waiting.clear();
+    for (const prgi of state.waiting) this.#waiting.set(prgi, (code) => onResponse(prgi, code));
+    this.#nextPrgi = state.nextPrgi;
+    this.deviceTlb.load(state.tlb, state.stats);
   }
 
   #checkedPasid(options: DmaOptions): number {

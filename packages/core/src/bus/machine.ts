@@ -2,6 +2,7 @@ import type { IommuDriver, IommuUnit, UnitDevice } from '../driver/contract.ts';
 import type { PageFault, UnrecoverableFault } from '../driver/faults.ts';
 import { refuse } from '../errors.ts';
 import { PhysicalMemory } from '../memory/physical-memory.ts';
+import type { BusState } from '../snapshot/scenario-state.ts';
 import { formatRid, parseRid } from './bdf.ts';
 import { Endpoint, type EndpointOptions } from './endpoint.ts';
 import { IommuGroups } from './group.ts';
@@ -207,6 +208,25 @@ export class Machine implements BusPort {
     this.#nextMessageAddress += 0x1000;
     this.#messageHandlers.set(address, handler);
     return address;
+  }
+
+  /** Groups, ids and interrupt addresses, for a snapshot. */
+  saveBus(): Pick<BusState, 'groups' | 'nextGroupId' | 'nextMessageAddress'> {
+    return {
+      groups: this.#groups.save().map(({ key, group: { id, rids } }) => ({ id, key, rids })),
+      nextGroupId: this.#groups.nextId,
+      nextMessageAddress: this.#nextMessageAddress,
+    };
+  }
+
+  /** Give groups and devices, which are all there, the numbers and order of a snapshot. */
+  loadBus(state: BusState): void {
+    this.#groups.load(state.groups, state.nextGroupId);
+    for (const { rid } of state.endpoints) {
+      const endpoint = this.#endpoints.get(rid) as Endpoint;
+      this.#endpoints.delete(rid);
+      this.#endpoints.set(rid, endpoint);
+    }
   }
 
   deliverPageResponse(response: PageGroupResponse): void {

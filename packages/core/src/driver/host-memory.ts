@@ -9,6 +9,18 @@ export const addressLo = (pa: number): number => pa % TWO_32;
 /** Bits 63:32 of a physical byte address. */
 export const addressHi = (pa: number): number => Math.floor(pa / TWO_32);
 
+const HOST_MEMORIES = new WeakMap<PhysicalMemory, HostMemory[]>();
+
+/** What host halves of drivers keep in a memory, in the order they were brought up. */
+export const hostMemoriesOf = (memory: PhysicalMemory): HostMemory[] => {
+  let known = HOST_MEMORIES.get(memory);
+  if (!known) {
+    known = [];
+    HOST_MEMORIES.set(memory, known);
+  }
+  return known;
+};
+
 /**
  * The structures that a driver's host half keeps in physical memory: device and PASID tables,
  * queues. Every page taken here is known, so that all of them can be saved, restored and given
@@ -23,6 +35,21 @@ export class HostMemory {
 
   constructor(memory: PhysicalMemory) {
     this.memory = memory;
+    hostMemoriesOf(memory).push(this);
+  }
+
+  /** Every page taken, by address: first byte and frames. */
+  get pages(): { readonly base: number; readonly count: number }[] {
+    return [...this.#pages].map(([base, count]) => ({ base, count }));
+  }
+
+  /**
+   * Take over pages that a snapshot of the machine's memory brought, bytes and all, in place of
+   * those taken so far, which went with the memory that was there before.
+   */
+  adopt(pages: readonly { readonly base: number; readonly count: number }[]): void {
+    this.#pages.clear();
+    for (const { base, count } of pages) this.#pages.set(base, count);
   }
 
   /**

@@ -37,7 +37,7 @@ export class Access implements IommufdObject {
   readonly context: IommufdContext;
   readonly needsPin: boolean;
   readonly #handle: IoptAccess;
-  readonly #unmap: AccessOptions['unmap'];
+  #unmap: AccessOptions['unmap'];
   #ioas: Ioas | undefined;
   /** Where pins are given back; lags behind `#ioas` while it is replaced. */
   #unpinFrom: Ioas | undefined;
@@ -80,6 +80,27 @@ export class Access implements IommufdObject {
   /** The IOAS it uses. */
   get ioas(): Ioas | undefined {
     return this.#ioas;
+  }
+
+  /** What the I/O page table knows it by. */
+  get handle(): IoptAccess {
+    return this.#handle;
+  }
+
+  /** The IOAS in which its pins are; for a snapshot. */
+  get unpinFrom(): Ioas | undefined {
+    return this.#unpinFrom;
+  }
+
+  /** Put an attachment of a snapshot back; the IOAS lists the access already. */
+  load(ioas: Ioas | undefined, unpinFrom: Ioas | undefined): void {
+    this.#ioas = ioas;
+    this.#unpinFrom = unpinFrom;
+  }
+
+  /** Name who unpins from now on: after a snapshot was restored, its owner does this. */
+  onUnmap(unmap: AccessOptions['unmap']): void {
+    this.#unmap = unmap;
   }
 
   destroy(): void {

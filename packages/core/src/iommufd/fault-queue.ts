@@ -171,6 +171,22 @@ export class FaultQueue implements IommufdObject, FileOperations {
     this.#context.file.put();
   }
 
+  /** Groups that wait, and those delivered by cookie - 1; for a snapshot. */
+  save(): { readonly waiting: FaultGroup[]; readonly delivered: (FaultGroup | undefined)[] } {
+    return { waiting: [...this.#waiting], delivered: Array.from(this.#delivered) };
+  }
+
+  /** Put groups back. */
+  load(waiting: readonly FaultGroup[], delivered: readonly (FaultGroup | undefined)[]): void {
+    this.#waiting.push(...waiting);
+    this.#delivered.push(...delivered);
+  }
+
+  /** The context it belongs to. */
+  get context(): IommufdContext {
+    return this.#context;
+  }
+
   /** The lowest free cookie, from 1; or -12. */
   #takeCookie(group: FaultGroup): number {
     if (failsAllocation(this.#context.machine.memory, 'a cookie')) return ENOMEM;

@@ -55,6 +55,20 @@ export class FaultRouter {
   }
 
   /** @returns false when nobody takes it, and the driver answers INVALID */
+  /** Users, and groups whose last request is missing; for a snapshot. */
+  save(): { readonly users: number; readonly partial: readonly (readonly PageFault[])[] } {
+    return { users: this.#users, partial: [...this.#partial.values()] };
+  }
+
+  /** Put a state back; page requests are on already. */
+  load(users: number, partial: readonly (readonly PageFault[])[]): void {
+    this.#users = users;
+    for (const faults of partial) {
+      const [first] = faults;
+      if (first) this.#partial.set(`${first.pasid}:${first.grpid}`, [...faults]);
+    }
+  }
+
   #take(fault: PageFault): boolean {
     if (this.#users === 0) return false;
     const key = `${fault.pasid}:${fault.grpid}`;

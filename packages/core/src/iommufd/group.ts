@@ -75,3 +75,6 @@ export const isClaimed = (group: IommuGroup): boolean => OWNERS.has(group);
 export const releaseGroup = (group: IommuGroup): void => {
   OWNERS.delete(group);
 };
+
+/** The context that owns a group, if any. */
+export const groupOwner = (group: IommuGroup): IommufdContext | undefined => OWNERS.get(group);

@@ -17,31 +17,41 @@ const PAGE_BYTES = 4096;
 /** Linux lists the pages in an array of pointers, which may have no more bytes than an `int` counts. */
 const MAX_PAGES = Math.floor((2 ** 31 - 1) / 8);
 
+/** Where a queue is: what the driver was told, and the pages pinned for it. */
+export interface QueuePlace {
+  readonly type: number;
+  readonly index: number;
+  /** As the caller gave them, bytes. */
+  readonly iova: number | bigint;
+  readonly lengthBytes: number;
+  readonly baseHpa: number;
+  /** The pinned pages, bytes. */
+  readonly start: bigint;
+  readonly pinnedBytes: bigint;
+}
+
 /** A hardware queue object. */
 export class HwQueue implements IommufdObject {
   readonly kind = 'HW_QUEUE';
   readonly id: number;
   users = 0;
   readonly viommu: Viommu;
-  readonly index: number;
-  readonly #access: Access;
-  readonly #release: () => void;
+  readonly place: QueuePlace;
+  readonly access: Access;
   readonly #queue: ReturnType<HwQueueOps['alloc']>;
   readonly #dependsOn: HwQueue | undefined;
 
   constructor(
     id: number,
     viommu: Viommu,
-    index: number,
+    place: QueuePlace,
     access: Access,
-    release: () => void,
     queue: ReturnType<HwQueueOps['alloc']>,
   ) {
     this.id = id;
     this.viommu = viommu;
-    this.index = index;
-    this.#access = access;
-    this.#release = release;
+    this.place = place;
+    this.access = access;
     this.#queue = queue;
     this.#dependsOn = [...viommu.hwQueues].find((other) => other.index === queue.dependsOnIndex);
     if (this.#dependsOn) this.#dependsOn.users++;
@@ -49,11 +59,15 @@ export class HwQueue implements IommufdObject {
     viommu.users++;
   }
 
+  get index(): number {
+    return this.place.index;
+  }
+
   destroy(): void {
     this.#queue.destroy();
     if (this.#dependsOn) this.#dependsOn.users--;
-    this.#release();
-    this.#access.close();
+    this.access.unpinPages(this.place.start, this.place.pinnedBytes);
+    this.access.close();
     this.viommu.hwQueues.delete(this);
     this.viommu.users--;
   }
@@ -79,14 +93,16 @@ export const hwQueueAlloc = (call: Call, command: IommuCommand<'IOMMU_HW_QUEUE_A
     const frames = access.pinPages(call.op, start, bytes, false);
     const pinned = access;
     release = () => pinned.unpinPages(start, bytes);
-    const queue = ops.alloc(
-      command.type,
-      command.index,
-      command.nestingParentIova,
-      Number(command.length),
-      queueAddress(call, frames, command),
-    );
-    const made = new HwQueue(id, viommu, command.index, access, release, queue);
+    const place: QueuePlace = {
+      type: command.type,
+      index: command.index,
+      iova: command.nestingParentIova,
+      lengthBytes: Number(command.length),
+      baseHpa: queueAddress(call, frames, command),
+      start,
+      pinnedBytes: bytes,
+    };
+    const made = new HwQueue(id, viommu, place, access, allocQueue(ops, place));
     context.objects.install(made);
     command.outHwQueueId = id;
     call.undo = () => context.destroyObject(made);
@@ -99,6 +115,10 @@ export const hwQueueAlloc = (call: Call, command: IommuCommand<'IOMMU_HW_QUEUE_A
 };
 
 /** Whole pages that hold the queue. */
+/** Let the driver take a queue into use. */
+export const allocQueue = (ops: HwQueueOps, place: QueuePlace): ReturnType<HwQueueOps['alloc']> =>
+  ops.alloc(place.type, place.index, place.iova, place.lengthBytes, place.baseHpa);
+
 const pageRange = (command: IommuCommand<'IOMMU_HW_QUEUE_ALLOC'>) => {
   const iova = BigInt(command.nestingParentIova);
   const offset = iova % 4096n;

@@ -5,16 +5,15 @@
  * @module
  */
 import type { NestedDomain, PagingDomain } from '../driver/domains.ts';
-import type { UserBlob } from '../driver/vendor-data.ts';
 import { refuse } from '../errors.ts';
 import { checkAllocation } from '../memory/index.ts';
 import { HW_CAP, HWPT_ALLOC } from '../uapi/constants.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';
 import type { IommufdDevice } from './device.ts';
-import { abortHwpt, type Hwpt, HwptNested, HwptPaging } from './hwpt.ts';
+import { abortHwpt, type DriverRequest, type Hwpt, HwptNested, HwptPaging } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
-import { userBlob } from './user-data.ts';
+import { RememberedBlob, userBlob } from './user-data.ts';
 import { Viommu } from './viommu.ts';
 
 const PAGING_FLAGS =
@@ -25,7 +24,7 @@ const NESTED_FLAGS = HWPT_ALLOC.FAULT_ID_VALID | HWPT_ALLOC.PASID;
 export interface PagingHwptRequest {
   /** Sum of `HWPT_ALLOC` bits. */
   readonly flags: number;
-  readonly userData?: UserBlob | undefined;
+  readonly userData?: RememberedBlob | undefined;
 }
 
 /** Runs once the domain exists and before the IOAS fills it; returns how to take that back. */
@@ -69,13 +68,14 @@ const makeDomain = (
 ): HwptPaging => {
   checkAllocation(device.context.machine.memory, op, 'a domain');
   const domain = device.unit.allocPaging(device.device, {
-    flags: flags & ~HWPT_ALLOC.FAULT_ID_VALID,
+    flags: driverFlags(flags),
     userData,
   });
   const coherent = device.unit.caps.enforcesCacheCoherency && enforceCoherency(domain);
   const hwpt = new HwptPaging(id, ioas, domain, {
     nestParent: (flags & HWPT_ALLOC.NEST_PARENT) !== 0,
     pasid: (flags & HWPT_ALLOC.PASID) !== 0,
+    origin: { device: device.device, flags: driverFlags(flags), userData },
   });
   hwpt.enforceCacheCoherency = coherent;
   return hwpt;
@@ -112,7 +112,7 @@ const allocNestedHwpt = (
   device: IommufdDevice,
   parent: HwptPaging,
   flags: number,
-  userData: UserBlob | undefined,
+  userData: RememberedBlob | undefined,
 ): HwptNested => {
   const { nesting } = device.unit;
   if (flags & ~NESTED_FLAGS || !userData || !nesting) {
@@ -124,7 +124,8 @@ const allocNestedHwpt = (
       accepted: 'a HWPT of the same driver, allocated with IOMMU_HWPT_ALLOC_NEST_PARENT',
     });
   }
-  return makeNested(call, parent, undefined, flags, () =>
+  const origin = { device: device.device, flags: driverFlags(flags), userData };
+  return makeNested(call, parent, undefined, origin, () =>
     nesting.allocNested(device.device, parent.domain, driverFlags(flags), userData),
   );
 };
@@ -135,7 +136,7 @@ const allocViommuHwpt = (
   device: IommufdDevice,
   viommu: Viommu,
   flags: number,
-  userData: UserBlob | undefined,
+  userData: RememberedBlob | undefined,
 ): HwptNested => {
   if (device.unit !== viommu.unit) {
     throw call.refuse('EINVAL', 'viommu-device', `${device.device.name} is behind another IOMMU`, {
@@ -148,7 +149,8 @@ const allocViommuHwpt = (
   if (flags & ~NESTED_FLAGS || !userData || !allocNested) {
     throw nestedUnsupported(call, device, flags, userData, allocNested !== undefined);
   }
-  return makeNested(call, viommu.hwpt, viommu, flags, () =>
+  const origin = { device: device.device, flags: driverFlags(flags), userData };
+  return makeNested(call, viommu.hwpt, viommu, origin, () =>
     allocNested(device.device, driverFlags(flags), userData),
   );
 };
@@ -159,20 +161,20 @@ const makeNested = (
   call: Call,
   parent: HwptPaging,
   viommu: Viommu | undefined,
-  flags: number,
+  origin: DriverRequest,
   alloc: () => NestedDomain,
 ): HwptNested =>
   call.context.objects.reserveFor(call.op, (id) => {
     call.checkAllocation('a domain');
-    const pasid = (flags & HWPT_ALLOC.PASID) !== 0;
-    return new HwptNested(id, parent, viommu, alloc(), pasid);
+    const pasid = (origin.flags & HWPT_ALLOC.PASID) !== 0;
+    return new HwptNested(id, parent, viommu, alloc(), pasid, origin);
   });
 
 const nestedUnsupported = (
   call: Call,
   device: IommufdDevice,
   flags: number,
-  userData: UserBlob | undefined,
+  userData: RememberedBlob | undefined,
   offered: boolean,
 ) => {
   const message = !offered
@@ -200,7 +202,9 @@ export const hwptAlloc = (call: Call, command: IommuCommand<'IOMMU_HWPT_ALLOC'>)
   const userData =
     command.dataType === 0
       ? undefined
-      : userBlob(call, command.dataUptr, command.dataType, command.dataLen);
+      : new RememberedBlob(
+          userBlob(call, command.dataUptr, command.dataType, command.dataLen),
+        );
   const hwpt = allocOver(call, device, command, userData);
   try {
     if (command.flags & HWPT_ALLOC.FAULT_ID_VALID) {
@@ -221,7 +225,7 @@ const allocOver = (
   call: Call,
   device: IommufdDevice,
   { ptId, flags }: IommuCommand<'IOMMU_HWPT_ALLOC'>,
-  userData: UserBlob | undefined,
+  userData: RememberedBlob | undefined,
 ): Hwpt => {
   const target = call.context.objects.get(ptId);
   if (target instanceof Ioas) {

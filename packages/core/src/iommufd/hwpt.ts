@@ -4,10 +4,12 @@
  * @linux drivers/iommu/iommufd/hw_pagetable.c
  * @module
  */
+import type { UnitDevice } from '../driver/contract.ts';
 import type { NestedDomain, PagingDomain } from '../driver/domains.ts';
 import type { FaultQueue } from './fault-queue.ts';
 import type { Ioas } from './ioas.ts';
 import type { IommufdObject } from './objects.ts';
+import type { RememberedBlob } from './user-data.ts';
 import type { Viommu } from './viommu.ts';
 
 /** A HWPT whose table core fills from an IOAS. */
@@ -24,6 +26,7 @@ export class HwptPaging implements IommufdObject {
   /** Whether DMA is forced to snoop. */
   enforceCacheCoherency = false;
   fault: FaultQueue | undefined;
+  readonly origin: DriverRequest;
 
   constructor(id: number, ioas: Ioas, domain: PagingDomain, flags: HwptFlags) {
     this.id = id;
@@ -31,6 +34,7 @@ export class HwptPaging implements IommufdObject {
     this.domain = domain;
     this.nestParent = flags.nestParent;
     this.pasidCompat = flags.pasid;
+    this.origin = flags.origin;
     ioas.users++;
   }
 
@@ -46,6 +50,14 @@ export class HwptPaging implements IommufdObject {
 export interface HwptFlags {
   readonly nestParent: boolean;
   readonly pasid: boolean;
+  readonly origin: DriverRequest;
+}
+
+/** What a driver was asked for: enough to ask for the same elsewhere. */
+export interface DriverRequest {
+  readonly device: UnitDevice;
+  readonly flags: number;
+  readonly userData: RememberedBlob | undefined;
 }
 
 /** A HWPT whose table a guest owns. */
@@ -58,6 +70,7 @@ export class HwptNested implements IommufdObject {
   readonly domain: NestedDomain;
   readonly pasidCompat: boolean;
   fault: FaultQueue | undefined;
+  readonly origin: DriverRequest;
 
   constructor(
     id: number,
@@ -65,12 +78,14 @@ export class HwptNested implements IommufdObject {
     viommu: Viommu | undefined,
     domain: NestedDomain,
     pasidCompat: boolean,
+    origin: DriverRequest,
   ) {
     this.id = id;
     this.parent = parent;
     this.viommu = viommu;
     this.domain = domain;
     this.pasidCompat = pasidCompat;
+    this.origin = origin;
     this.#holder.users++;
   }
 

@@ -16,21 +16,22 @@ const EFAULT = -14;
 const EEXIST = -17;
 const EINVAL = -22;
 
-interface Region {
+/** One region: its place, whose it is, and its pages. */
+export interface Region {
   readonly offset: number;
   readonly length: number;
   readonly owner: IommufdObject;
-  readonly file: MemoryFile;
+  readonly file: OwnedFile;
 }
 
 /** A driver's pages as a file whose mappings hold the object that owns them. */
-class OwnedFile extends MemoryFile {
-  readonly #inner: MemoryFile;
+export class OwnedFile extends MemoryFile {
+  readonly inner: MemoryFile;
   readonly #owner: IommufdObject;
 
   constructor(inner: MemoryFile, owner: IommufdObject) {
     super(inner.pool, { size: inner.size });
-    this.#inner = inner;
+    this.inner = inner;
     this.#owner = owner;
   }
 
@@ -43,11 +44,11 @@ class OwnedFile extends MemoryFile {
   }
 
   override cachedFrame(page: number): number {
-    return this.#inner.cachedFrame(page);
+    return this.inner.cachedFrame(page);
   }
 
   override frame(page: number): number {
-    return this.#inner.frame(page);
+    return this.inner.frame(page);
   }
 
   /** Device memory, without page structs: it cannot be pinned through a user address. */
@@ -70,6 +71,18 @@ export class MmapRegions {
     this.#regions.push({ offset, length, owner, file: new OwnedFile(file, owner) });
     this.#regions.sort((a, b) => a.offset - b.offset);
     return offset;
+  }
+
+  /** Every region, by offset. */
+  get all(): readonly Region[] {
+    return this.#regions;
+  }
+
+  /** Offer a region where a snapshot had it. */
+  load(owner: IommufdObject, offset: number, length: number, file: MemoryFile): OwnedFile {
+    const owned = new OwnedFile(file, owner);
+    this.#regions.push({ offset, length, owner, file: owned });
+    return owned;
   }
 
   /** Drop what an object offered. */

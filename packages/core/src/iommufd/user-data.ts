@@ -51,6 +51,31 @@ export const userBlob = (
   },
 });
 
+/** Vendor data that keeps what the driver read, so that the call can be made again elsewhere. */
+export class RememberedBlob implements UserBlob {
+  readonly type: number;
+  readonly length: number;
+  /** What the driver copied in; undefined = nothing yet. */
+  bytes: Uint8Array | undefined;
+  readonly #inner: UserBlob;
+
+  constructor(inner: UserBlob) {
+    this.type = inner.type;
+    this.length = inner.length;
+    this.#inner = inner;
+  }
+
+  copyIn(type: number, minLast: number, size: number): Uint8Array {
+    const bytes = this.#inner.copyIn(type, minLast, size);
+    this.bytes = bytes.slice(0, this.length);
+    return bytes;
+  }
+
+  copyOut(minLast: number, bytes: Uint8Array): void {
+    this.#inner.copyOut(minLast, bytes);
+  }
+}
+
 /** An array of structs. */
 export const userArray = (
   call: Call,

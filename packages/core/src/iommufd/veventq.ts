@@ -97,6 +97,27 @@ export class Veventq implements IommufdObject, FileOperations {
     return done;
   }
 
+  /** The vIOMMU whose events it holds. */
+  get viommu(): Viommu {
+    return this.#viommu;
+  }
+
+  /** The context it belongs to. */
+  get context(): IommufdContext {
+    return this.#context;
+  }
+
+  /** Events not read yet and the next sequence number, for a snapshot. */
+  save(): { readonly sequence: number; readonly events: readonly Vevent[] } {
+    return { sequence: this.#sequence, events: this.#events };
+  }
+
+  /** Put events back. */
+  load(sequence: number, events: readonly Vevent[]): void {
+    this.#sequence = sequence;
+    this.#events.push(...events);
+  }
+
   #fails(site: string): boolean {
     return failsAllocation(this.#context.machine.memory, site);
   }

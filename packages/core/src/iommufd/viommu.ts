@@ -5,14 +5,13 @@
  * @module
  */
 import type { IommuUnit } from '../driver/contract.ts';
-import type { UserBlob } from '../driver/vendor-data.ts';
-import type { ViommuBackend } from '../driver/viommu-backend.ts';
+import type { VeventSink, ViommuBackend } from '../driver/viommu-backend.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';
 import type { HwQueue } from './hw-queue.ts';
-import type { HwptPaging } from './hwpt.ts';
+import type { DriverRequest, HwptPaging } from './hwpt.ts';
 import type { IommufdObject } from './objects.ts';
-import { userBlob } from './user-data.ts';
+import { RememberedBlob, userBlob } from './user-data.ts';
 import type { Vdevice } from './vdevice.ts';
 import type { Veventq } from './veventq.ts';
 
@@ -25,6 +24,7 @@ export class Viommu implements IommufdObject {
   readonly unit: IommuUnit;
   readonly hwpt: HwptPaging;
   /** The driver's half. */
+  readonly origin: DriverRequest;
   readonly backend: ViommuBackend;
   /** vDEVICEs by their virtual ids. */
   readonly vdevices = new Map<bigint, Vdevice>();
@@ -38,12 +38,14 @@ export class Viommu implements IommufdObject {
     type: number,
     unit: IommuUnit,
     hwpt: HwptPaging,
+    origin: DriverRequest,
     init: (viommu: Viommu) => ViommuBackend,
   ) {
     this.id = id;
     this.type = type;
     this.unit = unit;
     this.hwpt = hwpt;
+    this.origin = origin;
     this.backend = init(this);
     hwpt.users++;
   }
@@ -72,12 +74,12 @@ export const viommuAlloc = (call: Call, command: IommuCommand<'IOMMU_VIOMMU_ALLO
     });
   }
   const userData =
-    command.dataLen === 0 ? undefined : userBlob(call, command.dataUptr, type, command.dataLen);
+    command.dataLen === 0
+      ? undefined
+      : new RememberedBlob(userBlob(call, command.dataUptr, type, command.dataLen));
   const viommu = context.objects.reserveFor(call.op, (id) => {
-    const made = new Viommu(id, type, unit, hwpt, (self) =>
-      ops.init(device, type, hwpt.domain, userData, {
-        report: (eventType, data) => report(self, eventType, data),
-      }),
+    const made = new Viommu(id, type, unit, hwpt, { device, flags: 0, userData }, (self) =>
+      ops.init(device, type, hwpt.domain, userData, eventSink(self)),
     );
     try {
       publish(call, made, userData);
@@ -93,7 +95,7 @@ export const viommuAlloc = (call: Call, command: IommuCommand<'IOMMU_VIOMMU_ALLO
 };
 
 /** Offer what the driver lets its process map, and tell the process what the driver says. */
-const publish = (call: Call, viommu: Viommu, userData: UserBlob | undefined): void => {
+const publish = (call: Call, viommu: Viommu, userData: RememberedBlob | undefined): void => {
   const { backend } = viommu;
   if (backend.mmapRegion) {
     call.checkAllocation('the region to map');
@@ -102,6 +104,10 @@ const publish = (call: Call, viommu: Viommu, userData: UserBlob | undefined): vo
   }
   if (userData && backend.outData) userData.copyOut(0, backend.outData);
 };
+/** Where the driver's events of a vIOMMU go. */
+export const eventSink = (viommu: Viommu): VeventSink => ({
+  report: (type, data) => report(viommu, type, data),
+});
 
 const report = (viommu: Viommu, type: number, data: Uint8Array): boolean => {
   const queue = viommu.veventqs.get(type);

@@ -5,6 +5,7 @@
  */
 import { fromPair, LOW_MASK, type U64 } from './address.ts';
 import { AreaTree } from './area-tree.ts';
+import type { AreaState } from '../snapshot/iopt-state.ts';
 import type { IoptPages } from './pages.ts';
 
 /** Accesses that use an area now. */
@@ -168,6 +169,42 @@ export class Areas {
   get last(): U64 {
     const { nodes, at } = this.tree;
     return fromPair(nodes.lastPfn[at] as number, nodes.lastLow(at));
+  }
+
+  /** The area under the cursor, for a snapshot. */
+  saveAtCursor(pages: number): AreaState {
+    const { nodes, at, id } = this.tree;
+    return {
+      startPfn: nodes.startPfn[at] as number,
+      startLow: nodes.startLow(at),
+      lastPfn: nodes.lastPfn[at] as number,
+      lastLow: nodes.lastLow(at),
+      pages,
+      startIndex: this.firstIndex(id),
+      pageOffset: this.pageOffset(id),
+      prot: this.prot(id),
+      preventsAccess: this.preventsAccess(id),
+      accesses: this.accessCount(id),
+      locks: this.lockCount(id),
+    };
+  }
+
+  /** Add an area as a snapshot had it. */
+  load(state: AreaState, pages: IoptPages): void {
+    const { startPfn, startLow, lastPfn, lastLow, startIndex, pageOffset, prot } = state;
+    const id = this.add(
+      startPfn,
+      startLow,
+      lastPfn,
+      lastLow,
+      pages,
+      startIndex,
+      pageOffset,
+      prot,
+    );
+    if (state.preventsAccess) this.preventAccess(id);
+    const { accesses, locks } = state;
+    if (accesses > 0) this.uses.set(id, { accesses, locks });
   }
 
   private grow(): void {

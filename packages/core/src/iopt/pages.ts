@@ -11,6 +11,7 @@ import {
   type Process,
   type UserAccount,
 } from '../memory/index.ts';
+import type { PagesState } from '../snapshot/iopt-state.ts';
 import { PartialPins, type PinContext } from './pins.ts';
 
 const ENOMEM = -12;
@@ -29,6 +30,8 @@ export interface PagesOptions {
   /** Pinned for writing. */
   readonly writable: boolean;
   readonly mode: AccountMode;
+  /** Account to charge; default that of the process now. */
+  readonly user?: UserAccount;
 }
 
 /** See the module. Pages are numbered from 0 (`basePage`). */
@@ -60,7 +63,7 @@ export class IoptPages {
   constructor(context: PinContext, options: PagesOptions) {
     this.context = context;
     this.process = options.process;
-    this.user = options.process.user;
+    this.user = options.user ?? options.process.user;
     this.mode = options.mode;
     this.file = options.file;
     this.basePage = options.basePage;
@@ -167,6 +170,47 @@ export class IoptPages {
       this.settle();
     }
     return true;
+  }
+
+  /** Counts, frames and accesses, for a snapshot. */
+  save(): Pick<PagesState, 'users' | 'whole' | 'partial' | 'accesses'> {
+    return {
+      users: this.users,
+      whole: this.saveWhole(),
+      partial: this.partial?.save(),
+      accesses: [...(this.accesses ?? [])]
+        .flatMap(([first, byCount]) => [...byCount].map(([count, users]) => ({ first, count, users })))
+        .sort((a, b) => a.first - b.first || a.count - b.count),
+    };
+  }
+
+  /** Put a state back; its frames are pinned and charged already. */
+  load(state: PagesState): void {
+    this.references = state.references;
+    this.pinned = state.pinned;
+    this.charged = state.charged;
+    this.users = state.users;
+    this.firstPfn = state.whole[0]?.pfn ?? 0;
+    if (state.whole.length > 1) {
+      this.runs = new FrameRuns(state.whole.length);
+      for (const { pfn, count } of state.whole) this.runs.push(pfn, count);
+    }
+    if (state.partial) {
+      this.partial = new PartialPins(this.context);
+      this.partial.load(state.partial);
+    }
+    for (const { first, count, users } of state.accesses) this.setAccessUsers(first, count, users);
+  }
+
+  /** Frames of all pages, while they are pinned at once. */
+  private saveWhole(): PagesState['whole'] {
+    if (this.users === 0) return [];
+    const { runs } = this;
+    if (!runs) return [{ pfn: this.firstPfn, count: this.count }];
+    return Array.from({ length: runs.count }, (_unused, i) => ({
+      pfn: runs.pairs[2 * i] as number,
+      count: runs.pairs[2 * i + 1] as number,
+    }));
   }
 
   private acquireAll(out: FrameRuns): number {

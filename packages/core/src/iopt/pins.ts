@@ -11,6 +11,7 @@ import {
   failsAllocation,
   type PhysicalMemory,
 } from '../memory/index.ts';
+import type { PagesState } from '../snapshot/iopt-state.ts';
 
 /** What pins of one machine share. */
 export class PinContext {
@@ -72,6 +73,17 @@ class CoverMap {
   }
 
   /** Index of the last step at or below a page, or -1. */
+  save(): { start: number; level: number }[] {
+    return this.starts.map((start, i) => ({ start, level: this.levels[i] as number }));
+  }
+
+  load(steps: readonly { readonly start: number; readonly level: number }[]): void {
+    for (const { start, level } of steps) {
+      this.starts.push(start);
+      this.levels.push(level);
+    }
+  }
+
   private indexOf(page: number): number {
     let low = 0;
     let high = this.starts.length;
@@ -164,6 +176,17 @@ export class PartialPins {
   /** Append the frames of a pinned range. */
   collect(first: number, count: number, out: FrameRuns): void {
     this.frames.forEachRun(first, count, (_page, pfn, pages) => out.push(pfn, pages));
+  }
+
+  /** Users and frames, for a snapshot. */
+  save(): NonNullable<PagesState['partial']> {
+    return { cover: this.cover.save(), frames: this.frames.save() };
+  }
+
+  /** Put a state back; its frames are pinned already. */
+  load(state: NonNullable<PagesState['partial']>): void {
+    this.cover.load(state.cover);
+    this.frames.load(state.frames);
   }
 
   private pinGap(first: number, count: number, pin: PinSource): number {

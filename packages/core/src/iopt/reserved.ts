@@ -166,6 +166,12 @@ export class ReservedRanges {
     return holes;
   }
 
+  /** Replace all, for a snapshot. */
+  load(ranges: readonly ReservedRange[]): void {
+    this.sorted = [...ranges];
+    this.rebuild();
+  }
+
   private rebuild(): void {
     this.sorted.sort(byStart);
     this.merged = mergedOf(this.sorted);

@@ -5,6 +5,7 @@
 import { FrameMap } from './frame-map.ts';
 import { type FramePool, HUGE_PAGES } from './frame-pool.ts';
 import type { FrameRuns } from './frame-runs.ts';
+import type { FrameRunState } from '../snapshot/memory-state.ts';
 import { PAGE_BYTES } from './memory-region.ts';
 import { type Vma, VmaList } from './vma-list.ts';
 
@@ -144,6 +145,17 @@ export class AddressSpace {
       at += pages;
     }
     return 0;
+  }
+
+  /** The page table, for a snapshot; mappings are in `vmas`. */
+  savePages(): FrameRunState[] {
+    return this.table.save();
+  }
+
+  /** Put mappings and page table back; counts of frames and files are not touched. */
+  load(vmas: readonly Vma[], pages: readonly FrameRunState[]): void {
+    this.vmas.all.splice(0, this.vmas.all.length, ...vmas);
+    this.table.load(pages);
   }
 
   private holdFile(vma: Vma): void {

@@ -64,6 +64,21 @@ export class FrameBitmap {
     if (!taken && start >>> 5 < this.firstWord) this.firstWord = start >>> 5;
   }
 
+  /** A bit per frame, 1 = used, for a snapshot; bits behind the last frame are 1. */
+  save(): Uint32Array {
+    return this.used.slice();
+  }
+
+  /** @param used what {@link FrameBitmap.save} gave of a bitmap of this size */
+  load(used: Uint32Array): void {
+    this.used.set(used);
+    this.firstWord = 0;
+    this.usedCount = 0;
+    for (let at = 0; at < this.count; at++) {
+      if (((used[at >>> 5] as number) >>> (at % 32)) & 1) this.usedCount++;
+    }
+  }
+
   private findHole(count: number, align: number, phase: number): number {
     let at = this.nextFree(0);
     while (at >= 0) {

@@ -3,6 +3,7 @@
  * and as a file's page cache.
  * @module
  */
+import type { FrameRunState } from '../snapshot/memory-state.ts';
 
 const CHUNK_PAGES = 512;
 
@@ -69,6 +70,26 @@ export class FrameMap {
       if (pfn >= 0) visit(page + done, pfn, pages);
       done += pages;
     }
+  }
+
+  /** All runs, ascending, for a snapshot. */
+  save(): FrameRunState[] {
+    const runs: FrameRunState[] = [];
+    for (const key of [...this.chunks.keys()].sort((a, b) => a - b)) {
+      this.forEachRun(key * CHUNK_PAGES, CHUNK_PAGES, (page, pfn, count) => {
+        const last = runs.at(-1);
+        const joins = last && last.page + last.count === page && last.pfn + last.count === pfn;
+        if (joins) runs[runs.length - 1] = { ...last, count: last.count + count };
+        else runs.push({ page, pfn, count });
+      });
+    }
+    return runs;
+  }
+
+  /** Replace everything. */
+  load(runs: readonly FrameRunState[]): void {
+    this.chunks.clear();
+    for (const { page, pfn, count } of runs) this.setRun(page, pfn, count);
   }
 
   private absentStretch(page: number, limit: number): number {

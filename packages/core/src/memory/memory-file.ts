@@ -5,6 +5,7 @@
 import { FrameMap } from './frame-map.ts';
 import { type FramePool, HUGE_PAGES } from './frame-pool.ts';
 import type { FrameRuns } from './frame-runs.ts';
+import type { MemoryFileState } from '../snapshot/memory-state.ts';
 import { PAGE_BYTES } from './memory-region.ts';
 
 const EPERM = -1;
@@ -155,6 +156,22 @@ export class MemoryFile implements PinnableFile {
       done += pages;
     }
     return 0;
+  }
+
+  /** Size, seals, counts and page cache, for a snapshot. */
+  save(): MemoryFileState {
+    const { size, hugetlb, seals, writableMappings, references } = this;
+    return { size, hugetlb, seals, writableMappings, references, frames: this.frames.save() };
+  }
+
+  /** Give own frames back and put a state in place, whose frames are counted already. */
+  load(state: MemoryFileState): void {
+    this.dropFrom(0);
+    this.size = state.size;
+    this.seals = state.seals;
+    this.writableMappings = state.writableMappings;
+    this.references = state.references;
+    this.frames.load(state.frames);
   }
 
   private fill(page: number, count: number): number {

@@ -2,6 +2,8 @@
  * Stretches of memory at physical addresses.
  * @module
  */
+import { pageContents, setPageContents } from '../snapshot/page-contents.ts';
+import type { RegionState } from '../snapshot/memory-state.ts';
 import { FrameBitmap } from './frame-bitmap.ts';
 
 /** Bytes of a page frame. */
@@ -44,6 +46,8 @@ export interface BackedRegionOptions extends RegionOptions {
   buffer(): ArrayBuffer | SharedArrayBuffer;
   /** Offset of the region in the buffer, a multiple of 4. */
   readonly byteOffset: number;
+  /** False when the owner carries the bytes through a snapshot itself; default true. */
+  readonly carried?: boolean;
 }
 
 /** A region as this package keeps it. */
@@ -69,6 +73,32 @@ export class Ram implements MemoryRegion {
     this.i32 = new Int32Array(buffer, backing?.byteOffset ?? 0, options.size / 4);
     this.frames = backing ? undefined : new FrameBitmap(options.size / PAGE_BYTES);
     this.stale = backing ? undefined : new FrameBitmap(options.size / PAGE_BYTES);
+  }
+
+  /** Whether a snapshot of the memory holds this region. */
+  get carried(): boolean {
+    return this.backing?.carried ?? true;
+  }
+
+  /** Frames and every page that is not all zero, for a snapshot. */
+  save(): RegionState {
+    const { name, base, size, frames, stale } = this;
+    return {
+      name,
+      base,
+      size,
+      frames: frames && stale && { used: frames.save(), stale: stale.save() },
+      content: pageContents(this.u8, this.i32),
+    };
+  }
+
+  /** @param state of a region of this size */
+  load({ frames, content }: RegionState): void {
+    if (frames) {
+      this.frames?.load(frames.used);
+      this.stale?.load(frames.stale);
+    }
+    setPageContents(this.u8, this.i32, content);
   }
 
   refresh(): void {

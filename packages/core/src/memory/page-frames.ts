@@ -3,6 +3,7 @@
  * caches) and how many long-term pins each frame of RAM has. Typed arrays, machine-wide.
  * @module
  */
+import type { FrameCountsState } from '../snapshot/memory-state.ts';
 
 class FrameRange {
   readonly basePfn: number;
@@ -17,6 +18,26 @@ class FrameRange {
     this.pins = new Int32Array(count);
   }
 }
+
+/** Equal values in a row as pairs (how many, value). */
+const runsOf = (counts: Int32Array): Int32Array => {
+  const pairs: number[] = [];
+  for (let from = 0; from < counts.length; ) {
+    let to = from;
+    while (to < counts.length && counts[to] === counts[from]) to++;
+    pairs.push(to - from, counts[from] as number);
+    from = to;
+  }
+  return Int32Array.from(pairs);
+};
+
+const fillRuns = (counts: Int32Array, pairs: Int32Array): void => {
+  let at = 0;
+  for (let i = 0; i < pairs.length; i += 2) {
+    counts.fill(pairs[i + 1] as number, at, at + (pairs[i] as number));
+    at += pairs[i] as number;
+  }
+};
 
 const addTo = (counts: Int32Array, from: number, to: number, delta: number): void => {
   for (let i = from; i < to; i++) counts[i] = (counts[i] as number) + delta;
@@ -86,6 +107,25 @@ export class PageFrames {
       }
       at = basePfn + end;
     }
+  }
+
+  /** All counts, for a snapshot. */
+  save(): FrameCountsState[] {
+    return this.ranges.map(({ basePfn, count, owners, pins }) => ({
+      basePfn,
+      count,
+      owners: runsOf(owners),
+      pins: runsOf(pins),
+    }));
+  }
+
+  /** @param states of the same ranges, in the same order */
+  load(states: readonly FrameCountsState[]): void {
+    states.forEach(({ owners, pins }, index) => {
+      const range = this.ranges[index] as FrameRange;
+      fillRuns(range.owners, owners);
+      fillRuns(range.pins, pins);
+    });
   }
 
   private rangeAt(pfn: number): FrameRange | undefined {

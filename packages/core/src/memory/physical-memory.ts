@@ -5,6 +5,7 @@
  */
 import { hex } from '@iommukit/bits';
 import { refuse } from '../errors.ts';
+import type { MemoryState } from '../snapshot/memory-state.ts';
 import { type AllocationHook, failsAllocation } from './allocation.ts';
 import type { FrameBitmap } from './frame-bitmap.ts';
 import {
@@ -16,6 +17,7 @@ import {
   type RegionOptions,
 } from './memory-region.ts';
 import { PageFrames } from './page-frames.ts';
+import { usersOf } from './user-account.ts';
 
 const MAX_REGION_BYTES = 2 ** 32;
 const ENOMEM = -12;
@@ -251,6 +253,22 @@ export class PhysicalMemory {
     let free = 0;
     for (const { frames } of this.regions) if (frames) free += frames.count - frames.usedCount;
     return free;
+  }
+
+  /** Regions whose bytes a snapshot carries, with their frames, counts and accounts. */
+  save(): MemoryState {
+    const regions = this.regions.filter(({ carried }) => carried).map((region) => region.save());
+    return { regions, counts: this.pages.save(), users: usersOf(this).save() };
+  }
+
+  /** Put a state of the same regions back. */
+  load({ regions, counts, users }: MemoryState): void {
+    const carried = this.regions.filter((region) => region.carried);
+    regions.forEach((state, index) => {
+      (carried[index] as Ram).load(state);
+    });
+    this.pages.load(counts);
+    usersOf(this).load(users);
   }
 
   private search(pa: number): Ram | undefined {

@@ -70,6 +70,20 @@ export class MachineUsers {
     }
     return account;
   }
+
+  /** Every account that is not empty, by uid. */
+  save(): { uid: number; lockedPages: number }[] {
+    return [...this.accounts.values()]
+      .filter(({ lockedPages }) => lockedPages !== 0)
+      .map(({ uid, lockedPages }) => ({ uid, lockedPages }))
+      .sort((a, b) => a.uid - b.uid);
+  }
+
+  /** Replace all counts. */
+  load(users: readonly { readonly uid: number; readonly lockedPages: number }[]): void {
+    for (const account of this.accounts.values()) account.lockedPages = 0;
+    for (const { uid, lockedPages } of users) this.account(uid).lockedPages = lockedPages;
+  }
 }
 
 const USERS = new WeakMap<PhysicalMemory, MachineUsers>();

@@ -4,6 +4,8 @@
  * @module
  */
 import { refuse } from '../errors.ts';
+import type { FrameRunState } from '../snapshot/memory-state.ts';
+import type { ProcessState } from '../snapshot/scenario-state.ts';
 import { AddressSpace, USER_END_PAGE, VM_PROT, ZERO_PAGE } from './address-space.ts';
 import { FramePool, HUGE_PAGES } from './frame-pool.ts';
 import type { FrameRuns } from './frame-runs.ts';
@@ -17,6 +19,7 @@ import {
   type ProcessOptions,
 } from './process-options.ts';
 import { type MachineUsers, type UserAccount, usersOf } from './user-account.ts';
+import type { Vma } from './vma-list.ts';
 
 const EPERM = -1;
 const ENOMEM = -12;
@@ -242,6 +245,19 @@ export class Process {
     if (rc < 0) runs.clear();
     else this.pool.pinRuns(runs);
     return rc;
+  }
+
+  /** Mappings and page table, for a snapshot. */
+  saveSpace(): { readonly vmas: readonly Vma[]; readonly frames: FrameRunState[] } {
+    return { vmas: this.space.vmas.all, frames: this.space.savePages() };
+  }
+
+  /** Put mappings, page table and accounts back; frames and files are counted already. */
+  load(state: ProcessState, vmas: readonly Vma[]): void {
+    this.pinnedPages = state.pinnedPages;
+    this.lockedPages = state.lockedPages;
+    this.alive = state.alive;
+    this.space.load(vmas, state.frames);
   }
 
   private transfer(va: number | bigint, bytes: Uint8Array, write: boolean, prot: number): number {

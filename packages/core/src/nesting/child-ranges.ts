@@ -26,6 +26,11 @@ export class ChildRanges {
     return this.#byIova.length;
   }
 
+  /** Every range, ascending. */
+  get all(): readonly ChildRange[] {
+    return this.#byIova;
+  }
+
   add(range: ChildRange): void {
     this.#byIova.splice(this.#lowerBound(range.start), 0, range);
     const { lg2, first, last } = bucketsOf(range);

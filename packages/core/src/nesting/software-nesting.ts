@@ -33,17 +33,27 @@ export interface ChildMapping {
 }
 
 /** The shadow as an object: IOMMU_DESTROY ends the nesting, EBUSY while a HWPT is over it. */
-class ShadowIoas extends Ioas {
+export class ShadowIoas extends Ioas {
   readonly composer: ShadowComposer;
   readonly parent: Ioas;
 
-  constructor(parent: Ioas) {
+  constructor(parent: Ioas, id: number = parent.context.objects.reserve('SoftwareNesting')) {
     const { context } = parent;
     const shadow = new ShadowPagetable(context.pins);
-    super(context, context.objects.reserve('SoftwareNesting'), shadow);
+    super(context, id, shadow);
     this.parent = parent;
     this.composer = new ShadowComposer(parent.iopt, shadow);
     parent.users++;
+  }
+
+  /** What the child maps, ascending, for a snapshot. */
+  get children(): readonly ChildRange[] {
+    return this.composer.shadow.children.all;
+  }
+
+  /** Put the child's mappings back; the areas they fill are there already. */
+  load(children: readonly ChildRange[]): void {
+    for (const child of children) this.composer.shadow.children.add(child);
   }
 
   override destroy(): void {
@@ -61,14 +71,29 @@ export class SoftwareNesting {
 
   /**
    * @param parentIoasId object id of an IOAS; stays in use until the nesting is closed
+   * @param existing the shadow that is there already, see {@link SoftwareNesting.of}
    * @throws {IommuError} ENOENT, ENOMEM
    */
-  constructor(context: IommufdContext, parentIoasId: number) {
+  constructor(context: IommufdContext, parentIoasId: number, existing?: ShadowIoas) {
     this.parent = context.find('SoftwareNesting', parentIoasId, 'IOAS');
-    const shadow = new ShadowIoas(this.parent);
+    const shadow = existing ?? new ShadowIoas(this.parent);
     context.objects.install(shadow);
     this.shadow = shadow;
     this.#composer = shadow.composer;
+  }
+
+  /**
+   * The nesting behind a shadow IOAS that a snapshot brought.
+   *
+   * @throws {IommuError} ENOENT, EINVAL for an IOAS that is no shadow
+   */
+  static of(context: IommufdContext, shadowIoasId: number): SoftwareNesting {
+    const shadow = context.find('SoftwareNesting.of', shadowIoasId, 'IOAS');
+    if (shadow instanceof ShadowIoas) return new SoftwareNesting(context, shadow.parent.id, shadow);
+    throw refuse('EINVAL', 'SoftwareNesting.of', 'no-shadow', `IOAS ${shadowIoasId} is no shadow`, {
+      value: shadowIoasId,
+      accepted: 'the id of `shadow` of a SoftwareNesting',
+    });
   }
 
   /** Child mappings, those that wait for the parent included. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { refuse } from '../errors.ts';
+import type { AllocatorState } from '../snapshot/held-state.ts';
 
 /** Widest PASID there is. @spec PCIe 6.2 6.20 */
 const MAX_PASID_BITS = 20;
@@ -163,6 +164,30 @@ export class PasidAllocator {
   /** PASIDs in use, ascending. */
   used(): number[] {
     return [...this.#used].sort((a, b) => a - b);
+  }
+
+  /** State for a snapshot. */
+  save(): AllocatorState {
+    const { pasidBits, firstPasid, quota, label } = this;
+    return {
+      pasidBits,
+      firstPasid,
+      quota,
+      label,
+      parkFreed: this.#parks,
+      used: this.used(),
+      parked: [...this.#parked].sort((a, b) => a - b),
+      lowest: this.#lowest,
+    };
+  }
+
+  /** @throws {IommuError} EINVAL for impossible options */
+  static load(state: AllocatorState): PasidAllocator {
+    const allocator = new PasidAllocator(state);
+    for (const pasid of state.used) allocator.#used.add(pasid);
+    for (const pasid of state.parked) allocator.#parked.add(pasid);
+    allocator.#lowest = state.lowest;
+    return allocator;
   }
 
   #take(accepts: (pasid: number) => boolean): number {

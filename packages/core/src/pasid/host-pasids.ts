@@ -5,6 +5,7 @@
  */
 import { formatRid } from '../bus/bdf.ts';
 import { refuse } from '../errors.ts';
+import type { HostPasidsState } from '../snapshot/held-state.ts';
 import { PasidAllocator } from './allocator.ts';
 
 /** How a host's PASIDs are laid out. */
@@ -29,12 +30,35 @@ export class HostPasids {
   readonly pasidBits: number;
   readonly firstPasid: number;
   readonly #rids = new Map<number, RidPasids>();
-  readonly #global: PasidAllocator;
+  #global: PasidAllocator;
 
   constructor({ pasidBits = 20, firstPasid }: HostPasidsOptions = {}) {
     this.pasidBits = pasidBits;
     this.firstPasid = firstPasid ?? Math.min(4097, 2 ** (pasidBits - 1));
     this.#global = this.#makeSpace('every parent device');
+  }
+
+  /** State for a snapshot. */
+  save(): HostPasidsState {
+    const { pasidBits, firstPasid } = this;
+    const rids = [...this.#rids].map(([rid, { space, use, devices }]) => ({
+      rid,
+      guest: use === 'guest',
+      devices,
+      space: space.save(),
+    }));
+    return { pasidBits, firstPasid, global: this.#global.save(), rids };
+  }
+
+  /** @throws {IommuError} EINVAL for impossible options */
+  static load({ pasidBits, firstPasid, global, rids }: HostPasidsState): HostPasids {
+    const host = new HostPasids({ pasidBits, firstPasid });
+    host.#global = PasidAllocator.load(global);
+    for (const { rid, guest, devices, space } of rids) {
+      const use: Use = guest ? 'guest' : 'host';
+      host.#rids.set(rid, { space: PasidAllocator.load(space), use, devices });
+    }
+    return host;
   }
 
   /**

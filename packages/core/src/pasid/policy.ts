@@ -5,6 +5,7 @@
  */
 import { refuse } from '../errors.ts';
 import { type PasidDeviceType, type PasidPolicy, pasidPolicy } from './device-types.ts';
+import type { GuestPasidsState } from '../snapshot/held-state.ts';
 import type { HostPasids } from './host-pasids.ts';
 
 /** A device that a guest gets. */
@@ -60,12 +61,7 @@ export class GuestPasids {
    */
   addDevice({ name, rid, type }: PasidDevice, op = 'bind device'): PasidPolicy {
     const policy = pasidPolicy(type);
-    if (!policy) {
-      throw refuse('EINVAL', op, 'pasid-device-type', `${type} is no kind of device`, {
-        value: type,
-        accepted: '1 to 8',
-      });
-    }
+    if (!policy) throw noType(op, type);
     if (this.#devices.has(name)) {
       throw refuse('EEXIST', op, 'device-name', `the guest has a device ${name} already`, {
         value: name,
@@ -176,6 +172,50 @@ export class GuestPasids {
     }
   }
 
+  /** The whole state, physical PASIDs included, for a snapshot together with the host's. */
+  saveAll(): GuestPasidsState {
+    const devices = [...this.#devices.values()].map(
+      ({ name, rid, type, defaultPasid = 0, mappings }) => ({
+        name,
+        rid,
+        type,
+        defaultPasid,
+        mappings: [...mappings].map(([vpasid, ppasid]) => ({ vpasid, ppasid })),
+      }),
+    );
+    const global = [...this.#global].map(([vpasid, { ppasid, users }]) => ({
+      vpasid,
+      ppasid,
+      users,
+    }));
+    return { devices, global };
+  }
+
+  /**
+   * Put a state beside the restored PASIDs of its host.
+   *
+   * @throws {IommuError} EINVAL for a type of device that does not exist
+   */
+  static loadAll(host: HostPasids, state: GuestPasidsState): GuestPasids {
+    const guest = new GuestPasids(host);
+    for (const { name, rid, type, defaultPasid, mappings } of state.devices) {
+      const policy = pasidPolicy(type);
+      if (!policy) throw noType('restore PASIDs', type);
+      guest.#devices.set(name, {
+        name,
+        rid,
+        type: policy.type,
+        policy,
+        mappings: new Map(mappings.map(({ vpasid, ppasid }) => [vpasid, ppasid])),
+        defaultPasid: defaultPasid === 0 ? undefined : defaultPasid,
+      });
+    }
+    for (const { vpasid, ppasid, users } of state.global) {
+      guest.#global.set(vpasid, { ppasid, users });
+    }
+    return guest;
+  }
+
   #find(op: string, name: string): Bound {
     const device = this.#devices.get(name);
     if (device) return device;
@@ -256,6 +296,12 @@ export class GuestPasids {
     });
   }
 }
+
+const noType = (op: string, type: number) =>
+  refuse('EINVAL', op, 'pasid-device-type', `${type} is no kind of device`, {
+    value: type,
+    accepted: '1 to 8',
+  });
 
 const lastVpasid = ({ pasidBits }: HostPasids): number => Math.min(LAST_VPASID, 2 ** pasidBits - 1);
 

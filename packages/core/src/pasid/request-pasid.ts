@@ -7,12 +7,13 @@ import { refuse } from '../errors.ts';
 import { changePageTable, detachDevice } from '../iommufd/attach.ts';
 import type { IommufdContext } from '../iommufd/context.ts';
 import type { IommufdDevice } from '../iommufd/device.ts';
+import type { AllocatorState } from '../snapshot/held-state.ts';
 import { PasidAllocator } from './allocator.ts';
 
 /** The PASIDs that core picked for one device. */
 export class DevicePasids {
   readonly #device: IommufdDevice;
-  readonly #allocator: PasidAllocator;
+  #allocator: PasidAllocator;
 
   /**
    * @param devId object id of a bound device
@@ -30,6 +31,23 @@ export class DevicePasids {
     }
     const label = `device ${devId}`;
     this.#allocator = new PasidAllocator({ pasidBits: Math.log2(maxPasids), label });
+  }
+
+  /** The device whose PASIDs these are. */
+  get device(): IommufdDevice {
+    return this.#device;
+  }
+
+  /** PASIDs given out, for a snapshot. */
+  save(): AllocatorState {
+    return this.#allocator.save();
+  }
+
+  /** @throws {IommuError} ENOENT or EOPNOTSUPP as the constructor; EINVAL for a bad state */
+  static load(context: IommufdContext, devId: number, state: AllocatorState): DevicePasids {
+    const pasids = new DevicePasids(context, devId);
+    pasids.#allocator = PasidAllocator.load(state);
+    return pasids;
   }
 
   /**

@@ -75,6 +75,16 @@ export class OpenFile {
     this.operations = operations;
   }
 
+  /** Descriptors and others that hold it, for a snapshot. */
+  get references(): number {
+    return this.#references;
+  }
+
+  /** Put the count of a snapshot back. */
+  load(references: number): void {
+    this.#references = references;
+  }
+
   /** One reference more: a descriptor, or somebody inside the kernel. */
   retain(): void {
     this.#references++;
@@ -124,6 +134,17 @@ export class FileTable {
     return 0;
   }
 
+  /** Every descriptor, ascending, for a snapshot. */
+  save(): { readonly fd: number; readonly file: OpenFile }[] {
+    return [...this.#files].map(([fd, file]) => ({ fd, file })).sort((a, b) => a.fd - b.fd);
+  }
+
+  /** Put descriptors back whose files count them already. */
+  load(files: readonly { readonly fd: number; readonly file: OpenFile }[]): void {
+    this.#files.clear();
+    for (const { fd, file } of files) this.#files.set(fd, file);
+  }
+
   /** Close everything, ascending: the process ends. */
   closeAll(): void {
     for (const fd of [...this.#files.keys()].sort((a, b) => a - b)) this.close(fd);
@@ -138,13 +159,26 @@ export class FileTable {
   }
 }
 
+/** An open file in memory. */
+export class MemfdOperations implements FileOperations {
+  readonly name = 'memfd';
+  readonly pinnable: MemoryFile;
+
+  constructor(file: MemoryFile) {
+    this.pinnable = file;
+  }
+
+  mmap(process: Process, mapping: FileMapping): number {
+    return process.mmap({ ...mapping, file: this.pinnable });
+  }
+
+  release(): void {
+    this.pinnable.release();
+  }
+}
+
 /** The descriptor of a file in memory, as `memfd_create` returns it. */
-export const memoryFileOperations = (file: MemoryFile): FileOperations => ({
-  name: 'memfd',
-  pinnable: file,
-  mmap: (process, mapping) => process.mmap({ ...mapping, file }),
-  release: () => file.release(),
-});
+export const memoryFileOperations = (file: MemoryFile): FileOperations => new MemfdOperations(file);
 
 const TABLES = new WeakMap<Process, FileTable>();
 
