@@ -33,6 +33,7 @@ await conclude(async () => {
   await turboStep('build', 'building', env, [judge.build]);
   // Relative paths mean what they meant where the command was typed.
   const cwd = process.env.INIT_CWD ?? process.cwd();
-  const args = paths.length > 0 ? paths : [join(ROOT, judge.data)];
+  const options = paths.filter((path) => path.startsWith('--'));
+  const args = paths.length > options.length ? paths : [...options, join(ROOT, judge.data)];
   return passThrough([process.execPath, join(ROOT, judge.script), ...args], { cwd, env });
 });

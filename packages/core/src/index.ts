@@ -7,5 +7,6 @@ export * from './iopt/index.ts';
 export * from './memory/index.ts';
 export * from './nesting/index.ts';
 export * from './pasid/index.ts';
+export * from './snapshot/index.ts';
 export * from './uapi/index.ts';
 export * from './vfio/index.ts';

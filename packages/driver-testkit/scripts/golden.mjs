@@ -1,11 +1,13 @@
 /**
- * Replays recorded sequences: `node golden.mjs [--relative] [--platform NAME] PATH...` (after a build).
+ * Replays recorded sequences: `node golden.mjs [OPTION...] PATH...` (after a build). Options:
+ * `--relative`, `--platform NAME`, `--migrate=STEPS`.
  *
  * Paths are files or folders. Files: `.json` (one sequence), `.jsonl` (one per line), both also with
  * `.gz`; other files of a folder, and JSON without steps, are passed over. A recording was made on
  * the platform its path names (a folder or file `iommufd-NAME` or `noiommu`), else on the kernel's
  * mock devices, unless `--platform` says otherwise; recordings of VFIO's own type1 back end are
- * counted as skipped. `--relative` compares no numbers of objects.
+ * counted as skipped. `--relative` compares no numbers of objects. `--migrate=10`: before every tenth
+ * step everything is saved, the machine thrown away, and the sequence goes on on a fresh one.
  *
  * The last line is `N sequences, N steps, N different` (steps). Exit status: 0 = all the same,
  * 1 = some differ or there was nothing to replay, 2 = a path, file or option is bad.
@@ -19,7 +21,7 @@ import { gunzipSync } from 'node:zlib';
 const SHOWN = 20;
 const READABLE = /\.jsonl?(\.gz)?$/;
 const PLATFORMS = ['mock', 'noiommu', 'vtd-legacy', 'vtd-scalable-stage1', 'vtd-scalable-stage2'];
-const USAGE = `usage: golden [--relative] [--platform ${PLATFORMS.join('|')}] FILE_OR_FOLDER...
+const USAGE = `usage: golden [--relative] [--migrate=STEPS] [--platform ${PLATFORMS.join('|')}] FILE_OR_FOLDER...
 recordings are .json or .jsonl files, also compressed with .gz`;
 
 /** What is wrong with the command line or a file, for people. */
@@ -87,10 +89,12 @@ const differencesOf = (json, platform, options, replaySequence) => {
 /**
  * @param {readonly string[]} paths files and folders
  * @param {(json: unknown, platform: string, options: object) => readonly object[]} replaySequence
- * @param {{ platform?: string, ids?: string, print?: (line: string) => void }} options
+ * @param {{ platform?: string, ids?: string, migrate?: number, print?: (line: string) => void }} options
  * @returns {number} exit code
  */
-export const replayAll = (paths, replaySequence, { platform, ids, print = console.log } = {}) => {
+export const replayAll = (paths, replaySequence, options = {}) => {
+  const { platform, ids, migrate = 0, print = console.log } = options;
+  const migratesBefore = (step) => migrate > 0 && step % migrate === migrate - 1;
   const count = { sequences: 0, steps: 0, different: 0, skipped: 0 };
   for (const path of paths.flatMap(filesBelow)) {
     const file = resolve(path);
@@ -102,7 +106,7 @@ export const replayAll = (paths, replaySequence, { platform, ids, print = consol
       }
       count.sequences++;
       count.steps += json.steps.length;
-      const found = differencesOf(json, recordedOn, { ids }, replaySequence);
+      const found = differencesOf(json, recordedOn, { ids, migratesBefore }, replaySequence);
       for (const difference of found) {
         if (count.different < SHOWN) print(show(`${path} (${json.name})`, difference));
       }
@@ -120,14 +124,22 @@ export const replayAll = (paths, replaySequence, { platform, ids, print = consol
 
 const optionsOf = (args) => {
   try {
-    const options = { relative: { type: 'boolean' }, platform: { type: 'string' } };
+    const options = {
+      relative: { type: 'boolean' },
+      platform: { type: 'string' },
+      migrate: { type: 'string' },
+    };
     const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
     if (positionals.length === 0) throw new BadInput(USAGE);
     if (values.platform !== undefined && !PLATFORMS.includes(values.platform)) {
       throw new BadInput(`no platform '${values.platform}'\n${USAGE}`);
     }
+    const migrate = Number(values.migrate ?? 0);
+    if (values.migrate !== undefined && !(Number.isInteger(migrate) && migrate > 0)) {
+      throw new BadInput(`--migrate ${values.migrate}: expected a number of steps\n${USAGE}`);
+    }
     const ids = values.relative ? 'relative' : 'strict';
-    return { paths: positionals, options: { ids, platform: values.platform } };
+    return { paths: positionals, options: { ids, migrate, platform: values.platform } };
   } catch (cause) {
     throw cause instanceof BadInput ? cause : new BadInput(`${cause.message}\n${USAGE}`, { cause });
   }

@@ -1,19 +1,11 @@
 /** Replays what a real Linux 7.3.4 answered; every errno and output byte must be the same. */
 import { createMachine, createProcess, openIommufd } from '@iommukit/core';
-import { type GoldenPlatform, type GoldenSequence, replaySequence } from '@iommukit/driver-testkit';
+import { type GoldenSequence, replaySequence } from '@iommukit/driver-testkit';
 import { describe, expect, it, vi } from 'vitest';
 import { goldenSequences } from './golden-data.ts';
+import { FOLDERS } from './golden-folders.ts';
 
 const MACHINE = createMachine();
-
-const FOLDERS: readonly (readonly [folder: string, platform: GoldenPlatform])[] = [
-  ['systematic', 'mock'],
-  ['random', 'mock'],
-  ['iommufd-vtd-legacy', 'vtd-legacy'],
-  ['iommufd-vtd-scalable-stage1', 'vtd-scalable-stage1'],
-  ['iommufd-vtd-scalable-stage2', 'vtd-scalable-stage2'],
-  ['noiommu', 'noiommu'],
-];
 
 for (const [folder, platform] of FOLDERS) {
   describe(`recordings of Linux 7.3.4, ${folder}`, () => {

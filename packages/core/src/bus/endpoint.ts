@@ -219,8 +219,9 @@ export class Endpoint {
   }
 
   /** Page request groups that wait for an answer and the device TLB, for a snapshot. */
-  save(): Pick<EndpointState, 'waiting' | 'nextPrgi' | 'tlb' | 'stats'> {
+  save(): Pick<EndpointState, 'invalidationAnswer' | 'waiting' | 'nextPrgi' | 'tlb' | 'stats'> {
     return {
+      invalidationAnswer: this.invalidationAnswer,
       waiting: [...this.#waiting.keys()],
       nextPrgi: this.#nextPrgi,
       tlb: this.deviceTlb.save(),
@@ -233,6 +234,7 @@ export class Endpoint {
     this.#waiting.clear();
     for (const prgi of state.waiting) this.#waiting.set(prgi, (code) => onResponse(prgi, code));
     this.#nextPrgi = state.nextPrgi;
+    this.invalidationAnswer = state.invalidationAnswer as InvalidationAnswer;
     this.deviceTlb.load(state.tlb, state.stats);
   }
 

@@ -43,7 +43,11 @@ export class IommuGroups {
 
   /** Give groups of the same keys their ids and order back. */
   load(
-    states: readonly { readonly key: string; readonly id: number; readonly rids: readonly number[] }[],
+    states: readonly {
+      readonly key: string;
+      readonly id: number;
+      readonly rids: readonly number[];
+    }[],
     nextId: number,
   ): void {
     const known = new Map(this.#byKey);

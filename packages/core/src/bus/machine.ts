@@ -1,5 +1,6 @@
 import type { IommuDriver, IommuUnit, UnitDevice } from '../driver/contract.ts';
 import type { PageFault, UnrecoverableFault } from '../driver/faults.ts';
+import { type HostMemory, hostMemoriesOf } from '../driver/host-memory.ts';
 import { refuse } from '../errors.ts';
 import { PhysicalMemory } from '../memory/physical-memory.ts';
 import type { BusState } from '../snapshot/scenario-state.ts';
@@ -42,6 +43,7 @@ export class Machine implements BusPort {
   readonly units: IommuUnit[] = [];
   readonly #endpoints = new Map<number, Endpoint>();
   readonly #unitOf = new Map<number, IommuUnit>();
+  readonly #hostMemories = new Map<IommuUnit, readonly HostMemory[]>();
   readonly #groups = new IommuGroups();
   readonly #messageHandlers = new Map<number, (data: number) => void>();
   readonly #pageFaultHandlers = new Map<number, PageFaultHandler>();
@@ -115,6 +117,8 @@ export class Machine implements BusPort {
         );
       }
     }
+    const hostMemories = hostMemoriesOf(this.memory);
+    const before = hostMemories.length;
     const unit = driver.create({
       machine: this,
       reportPageFault: (device, fault) => this.#pageFaultHandlers.get(device.rid)?.(fault) ?? false,
@@ -123,6 +127,7 @@ export class Machine implements BusPort {
       },
     });
     this.units.push(unit);
+    this.#hostMemories.set(unit, hostMemories.slice(before));
     for (const endpoint of scope) {
       unit.probeDevice(endpoint);
       this.#unitOf.set(endpoint.rid, unit);
@@ -210,6 +215,11 @@ export class Machine implements BusPort {
     return address;
   }
 
+  /** Frames that the host half of a unit keeps structures in. */
+  hostPagesOf(unit: IommuUnit): { readonly base: number; readonly count: number }[] {
+    return (this.#hostMemories.get(unit) ?? []).flatMap(({ pages }) => pages);
+  }
+
   /** Groups, ids and interrupt addresses, for a snapshot. */
   saveBus(): Pick<BusState, 'groups' | 'nextGroupId' | 'nextMessageAddress'> {
     return {
@@ -220,12 +230,11 @@ export class Machine implements BusPort {
   }
 
   /** Give groups and devices, which are all there, the numbers and order of a snapshot. */
-  loadBus(state: BusState): void {
+  loadBus(state: Pick<BusState, 'groups' | 'nextGroupId'>, endpoints: readonly Endpoint[]): void {
     this.#groups.load(state.groups, state.nextGroupId);
-    for (const { rid } of state.endpoints) {
-      const endpoint = this.#endpoints.get(rid) as Endpoint;
-      this.#endpoints.delete(rid);
-      this.#endpoints.set(rid, endpoint);
+    for (const endpoint of endpoints) {
+      this.#endpoints.delete(endpoint.rid);
+      this.#endpoints.set(endpoint.rid, endpoint);
     }
   }
 

@@ -2,7 +2,7 @@
  * The contract between `core` and an IOMMU driver: units and drivers.
  *
  * A driver makes *units* (one IOMMU each). A unit has a small required part and optional groups
- * (`dirty`, `nesting`, `viommu`, `pri`, `snapshot`): a group that is present is supported, one
+ * (`nesting`, `viommu`, `pri`, `migration`; a domain's `dirty`): a group that is present is supported, one
  * that is absent is not, so that "supported" cannot disagree with "implemented". Everything is
  * synchronous. Control calls throw {@link IommuError}; map and unmap return 0 or a negative errno.
  * @module
@@ -17,6 +17,7 @@ import type {
   PagingRequest,
 } from './domains.ts';
 import type { PageFault, PriOps, UnrecoverableFault } from './faults.ts';
+import type { MigrationOps } from './migration.ts';
 import type { NestingOps, ViommuOps } from './viommu-backend.ts';
 
 /** Version of this contract; `defineDriver` refuses another. */
@@ -118,9 +119,11 @@ export interface IommuUnit {
   readonly nesting?: NestingOps;
   readonly viommu?: ViommuOps;
   readonly pri?: PriOps;
-  /** Bytes of the whole unit's state, and back. */
+  /** Bytes of the whole unit's state, and back into the same unit with the same domains. */
   snapshot?(): Uint8Array;
   restore?(bytes: Uint8Array): void;
+  /** Its state in a snapshot of the machine; without it core rebuilds domains and attachments. */
+  readonly migration?: MigrationOps;
 }
 
 /** A driver with its options bound: what `vtd(options)` returns. */

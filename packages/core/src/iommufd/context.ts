@@ -70,11 +70,14 @@ export class IommufdContext extends TypedCalls {
   vfioIoas: Ioas | undefined;
   /** Why the last raw call was refused. */
   lastRefusal: IommuError | undefined;
+  /** ioctls of this context beyond iommufd's own. */
+  readonly extensions: readonly IoctlExtension[];
   readonly #table: IoctlTable;
   /** Devices bound by typed calls, which nobody else would unbind. */
   readonly #boundHere = new Set<IommufdDevice>();
 
-  constructor(process: Process, machine: Machine, options: IommufdOptions = {}) {
+  /** @param fd the descriptor that a snapshot brings; default a new one */
+  constructor(process: Process, machine: Machine, options: IommufdOptions = {}, fd?: number) {
     super();
     checkAllocation(machine.memory, OPEN_OP, 'context');
     this.process = process;
@@ -83,9 +86,10 @@ export class IommufdContext extends TypedCalls {
     this.accountPerProcess = options.asVfioContainer ?? false;
     this.noiommu = options.noiommu ?? false;
     this.pins = new PinContext(machine.memory);
-    this.#table = new IoctlTable(options.extensions ?? []);
+    this.extensions = options.extensions ?? [];
+    this.#table = new IoctlTable(this.extensions);
     this.file = new OpenFile(this.#operations());
-    this.fd = installFile(process, OPEN_OP, () => this.file);
+    this.fd = fd ?? installFile(process, OPEN_OP, () => this.file);
   }
 
   /**
@@ -185,6 +189,16 @@ export class IommufdContext extends TypedCalls {
     if (this.vfioIoas === (object as unknown)) this.vfioIoas = undefined;
     if (this.objects.get(object.id) === object) this.objects.release(object.id);
     object.destroy();
+  }
+
+  /** Devices that the program bound itself, in order; for a snapshot. */
+  get boundHere(): readonly IommufdDevice[] {
+    return [...this.#boundHere];
+  }
+
+  /** Put the list of a snapshot back. */
+  loadBound(devices: readonly IommufdDevice[]): void {
+    for (const device of devices) this.#boundHere.add(device);
   }
 
   #operations(): FileOperations {

@@ -202,9 +202,7 @@ export const hwptAlloc = (call: Call, command: IommuCommand<'IOMMU_HWPT_ALLOC'>)
   const userData =
     command.dataType === 0
       ? undefined
-      : new RememberedBlob(
-          userBlob(call, command.dataUptr, command.dataType, command.dataLen),
-        );
+      : new RememberedBlob(userBlob(call, command.dataUptr, command.dataType, command.dataLen));
   const hwpt = allocOver(call, device, command, userData);
   try {
     if (command.flags & HWPT_ALLOC.FAULT_ID_VALID) {

@@ -27,20 +27,20 @@ export interface Region {
 /** A driver's pages as a file whose mappings hold the object that owns them. */
 export class OwnedFile extends MemoryFile {
   readonly inner: MemoryFile;
-  readonly #owner: IommufdObject;
+  readonly owner: IommufdObject;
 
   constructor(inner: MemoryFile, owner: IommufdObject) {
     super(inner.pool, { size: inner.size });
     this.inner = inner;
-    this.#owner = owner;
+    this.owner = owner;
   }
 
   override retain(): void {
-    this.#owner.users++;
+    this.owner.users++;
   }
 
   override release(): void {
-    this.#owner.users--;
+    this.owner.users--;
   }
 
   override cachedFrame(page: number): number {

@@ -111,19 +111,14 @@ export class ObjectTable {
     return [...this.#slots.keys()].filter((id) => id > 0 && this.#slots[id] !== undefined);
   }
 
-  /** Ids for a snapshot; `isCalm` is false while a call is at work. */
-  saveIds(): { lowestId: number; idCount: number; tombstones: number[]; isCalm: boolean } {
-    const slots = this.#slots;
-    const tombstones = slots.flatMap((slot, id) => (slot === TOMBSTONE ? [id] : []));
-    const isCalm = slots.every((slot, id) => slot !== RESERVED || id === 0);
-    return { lowestId: this.#lowest, idCount: slots.length, tombstones, isCalm };
+  /** Ids lost for good, ascending. */
+  get tombstones(): number[] {
+    return this.#slots.flatMap((slot, id) => (slot === TOMBSTONE ? [id] : []));
   }
 
-  /** Ids of a snapshot; its objects are installed already. */
-  loadIds(lowestId: number, idCount: number, tombstones: readonly number[]): void {
-    for (const id of tombstones) this.bury(id);
-    if (this.#slots.length < idCount) this.#slots[idCount - 1] = undefined;
-    this.#lowest = lowestId;
+  /** Whether some object is being made right now. */
+  get isBusy(): boolean {
+    return this.#slots.some((slot, id) => slot === RESERVED && id > 0);
   }
 
   /** Whether no id at all is in use, tombstones included. */

@@ -8,6 +8,7 @@
 import { hex } from '@iommukit/bits';
 import { type IommuError, isIommuError } from '../errors.ts';
 import type { Process } from '../memory/index.ts';
+import type { SnapshotExtension } from '../snapshot/extension.ts';
 import { decodeStruct, encodeStruct } from '../uapi/codec.ts';
 import type { StructSpec } from '../uapi/struct-table.ts';
 import { IOMMU_STRUCTS, type IommuCommandName } from '../uapi/structs.ts';
@@ -30,6 +31,8 @@ export interface IoctlExtension {
    * the next one finds its own struct there.
    */
   serve(call: Call, bytes: Uint8Array): void;
+  /** Carries the files and objects that it makes through a snapshot. */
+  readonly snapshot?: SnapshotExtension;
 }
 
 /** Room for one struct, with a view that is made once: a view per call costs more than a copy. */

@@ -3,9 +3,10 @@
  * An area is an id into typed arrays; together with the tree it costs about 50 bytes.
  * @module
  */
+
+import type { AreaState } from '../snapshot/iopt-state.ts';
 import { fromPair, LOW_MASK, type U64 } from './address.ts';
 import { AreaTree } from './area-tree.ts';
-import type { AreaState } from '../snapshot/iopt-state.ts';
 import type { IoptPages } from './pages.ts';
 
 /** Accesses that use an area now. */
@@ -192,16 +193,7 @@ export class Areas {
   /** Add an area as a snapshot had it. */
   load(state: AreaState, pages: IoptPages): void {
     const { startPfn, startLow, lastPfn, lastLow, startIndex, pageOffset, prot } = state;
-    const id = this.add(
-      startPfn,
-      startLow,
-      lastPfn,
-      lastLow,
-      pages,
-      startIndex,
-      pageOffset,
-      prot,
-    );
+    const id = this.add(startPfn, startLow, lastPfn, lastLow, pages, startIndex, pageOffset, prot);
     if (state.preventsAccess) this.preventAccess(id);
     const { accesses, locks } = state;
     if (accesses > 0) this.uses.set(id, { accesses, locks });

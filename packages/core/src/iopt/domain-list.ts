@@ -100,6 +100,14 @@ const fillDomain = (iopt: IoPagetable, op: string, entry: DomainEntry): void => 
   filler.frames.clear();
 };
 
+/**
+ * Map every area into a domain that is in the list already and empty, without pinning anything.
+ *
+ * @throws {IommuError} what the driver answers; the domain is empty again then
+ */
+export const refillDomain = (iopt: IoPagetable, entry: DomainEntry, op: string): void =>
+  fillDomain(iopt, op, entry);
+
 /** Fill the area at the cursor. The first domain pins; later ones get the same frames. */
 const fillArea = (iopt: IoPagetable, op: string, entry: DomainEntry, isFirst: boolean): void => {
   const { areas, filler } = iopt;

@@ -179,7 +179,9 @@ export class IoptPages {
       whole: this.saveWhole(),
       partial: this.partial?.save(),
       accesses: [...(this.accesses ?? [])]
-        .flatMap(([first, byCount]) => [...byCount].map(([count, users]) => ({ first, count, users })))
+        .flatMap(([first, byCount]) =>
+          [...byCount].map(([count, users]) => ({ first, count, users })),
+        )
         .sort((a, b) => a.first - b.first || a.count - b.count),
     };
   }

@@ -2,10 +2,11 @@
  * The address space of one process: mappings, page table, copy on write, page faults.
  * @module
  */
+
+import type { FrameRunState } from '../snapshot/memory-state.ts';
 import { FrameMap } from './frame-map.ts';
 import { type FramePool, HUGE_PAGES } from './frame-pool.ts';
 import type { FrameRuns } from './frame-runs.ts';
-import type { FrameRunState } from '../snapshot/memory-state.ts';
 import { PAGE_BYTES } from './memory-region.ts';
 import { type Vma, VmaList } from './vma-list.ts';
 

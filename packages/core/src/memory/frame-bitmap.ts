@@ -20,7 +20,7 @@ export class FrameBitmap {
   constructor(count: number) {
     this.count = count;
     this.used = new Uint32Array(Math.ceil(count / 32));
-    if (count % 32 !== 0) this.used[this.used.length - 1] = (FULL << (count % 32)) >>> 0;
+    this.closeEnd();
   }
 
   /**
@@ -72,11 +72,19 @@ export class FrameBitmap {
   /** @param used what {@link FrameBitmap.save} gave of a bitmap of this size */
   load(used: Uint32Array): void {
     this.used.set(used);
+    this.closeEnd();
     this.firstWord = 0;
     this.usedCount = 0;
     for (let at = 0; at < this.count; at++) {
       if (((used[at >>> 5] as number) >>> (at % 32)) & 1) this.usedCount++;
     }
+  }
+
+  /** Bits behind the last frame never look free. */
+  private closeEnd(): void {
+    const rest = this.count % 32;
+    const last = this.used.length - 1;
+    if (rest !== 0) this.used[last] = ((this.used[last] as number) | (FULL << rest)) >>> 0;
   }
 
   private findHole(count: number, align: number, phase: number): number {

@@ -2,10 +2,11 @@
  * Files that live in memory (memfd, shared anonymous mappings): size, seals, page cache.
  * @module
  */
+
+import type { MemoryFileState } from '../snapshot/memory-state.ts';
 import { FrameMap } from './frame-map.ts';
 import { type FramePool, HUGE_PAGES } from './frame-pool.ts';
 import type { FrameRuns } from './frame-runs.ts';
-import type { MemoryFileState } from '../snapshot/memory-state.ts';
 import { PAGE_BYTES } from './memory-region.ts';
 
 const EPERM = -1;

@@ -2,8 +2,9 @@
  * Stretches of memory at physical addresses.
  * @module
  */
-import { pageContents, setPageContents } from '../snapshot/page-contents.ts';
+
 import type { RegionState } from '../snapshot/memory-state.ts';
+import { pageContents, setPageContents } from '../snapshot/page-contents.ts';
 import { FrameBitmap } from './frame-bitmap.ts';
 
 /** Bytes of a page frame. */
@@ -92,13 +93,16 @@ export class Ram implements MemoryRegion {
     };
   }
 
-  /** @param state of a region of this size */
-  load({ frames, content }: RegionState): void {
+  /**
+   * @param state of a region of this size
+   * @param now what the region holds, as `save` gave it
+   */
+  load({ frames, content }: RegionState, now: RegionState): void {
     if (frames) {
       this.frames?.load(frames.used);
       this.stale?.load(frames.stale);
     }
-    setPageContents(this.u8, this.i32, content);
+    setPageContents(this.u8, content, now.content);
   }
 
   refresh(): void {

@@ -5,7 +5,7 @@
  */
 import { hex } from '@iommukit/bits';
 import { refuse } from '../errors.ts';
-import type { MemoryState } from '../snapshot/memory-state.ts';
+import type { MemoryState, RegionState } from '../snapshot/memory-state.ts';
 import { type AllocationHook, failsAllocation } from './allocation.ts';
 import type { FrameBitmap } from './frame-bitmap.ts';
 import {
@@ -255,17 +255,33 @@ export class PhysicalMemory {
     return free;
   }
 
+  /** Regions whose bytes a snapshot carries, ascending. */
+  get carriedRegions(): {
+    readonly name: string;
+    readonly base: number;
+    readonly size: number;
+    readonly isRam: boolean;
+  }[] {
+    return this.regions
+      .filter(({ carried }) => carried)
+      .map(({ name, base, size, frames }) => ({ name, base, size, isRam: frames !== undefined }));
+  }
+
   /** Regions whose bytes a snapshot carries, with their frames, counts and accounts. */
   save(): MemoryState {
     const regions = this.regions.filter(({ carried }) => carried).map((region) => region.save());
     return { regions, counts: this.pages.save(), users: usersOf(this).save() };
   }
 
-  /** Put a state of the same regions back. */
-  load({ regions, counts, users }: MemoryState): void {
+  /**
+   * Put a state of the same regions back.
+   *
+   * @param now the state of this memory as it is
+   */
+  load({ regions, counts, users }: MemoryState, now: MemoryState): void {
     const carried = this.regions.filter((region) => region.carried);
     regions.forEach((state, index) => {
-      (carried[index] as Ram).load(state);
+      (carried[index] as Ram).load(state, now.regions[index] as RegionState);
     });
     this.pages.load(counts);
     usersOf(this).load(users);

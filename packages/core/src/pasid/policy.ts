@@ -4,8 +4,8 @@
  * @module
  */
 import { refuse } from '../errors.ts';
-import { type PasidDeviceType, type PasidPolicy, pasidPolicy } from './device-types.ts';
 import type { GuestPasidsState } from '../snapshot/held-state.ts';
+import { type PasidDeviceType, type PasidPolicy, pasidPolicy } from './device-types.ts';
 import type { HostPasids } from './host-pasids.ts';
 
 /** A device that a guest gets. */

@@ -19,15 +19,18 @@ export class ByteWriter {
   }
 
   u8(value: number): void {
-    this.#view.setUint8(this.#take(1), value);
+    const at = this.#take(1);
+    this.#view.setUint8(at, value);
   }
 
   u16(value: number): void {
-    this.#view.setUint16(this.#take(2), value, true);
+    const at = this.#take(2);
+    this.#view.setUint16(at, value, true);
   }
 
   u32(value: number): void {
-    this.#view.setUint32(this.#take(4), value, true);
+    const at = this.#take(4);
+    this.#view.setUint32(at, value, true);
   }
 
   /** A safe integer in 64 bits, two's complement. */
@@ -46,12 +49,14 @@ export class ByteWriter {
   }
 
   f64(value: number): void {
-    this.#view.setFloat64(this.#take(8), value, true);
+    const at = this.#take(8);
+    this.#view.setFloat64(at, value, true);
   }
 
   /** Bytes as they are, without their count. */
   raw(bytes: Uint8Array): void {
-    this.#bytes.set(bytes, this.#take(bytes.length, bytes.length));
+    const at = this.#take(bytes.length);
+    this.#bytes.set(bytes, at);
   }
 
   /** A copy of everything written. */
@@ -59,10 +64,10 @@ export class ByteWriter {
     return this.#bytes.slice(0, this.#length);
   }
 
-  /** Room for `count` bytes; returns where they go. */
-  #take(count: number, room = count): number {
+  /** Room for `count` bytes; returns where they go. Buffer and view may be others after it. */
+  #take(count: number): number {
     const at = this.#length;
-    if (at + room > this.#bytes.length) this.#grow(at + room);
+    if (at + count > this.#bytes.length) this.#grow(at + count);
     this.#length = at + count;
     return at;
   }

@@ -153,9 +153,11 @@ export const optional = <T>(inner: Codec<T>): Codec<T | undefined> => ({
 });
 
 /** Named fields, in the order of their declaration. */
-export const struct = <F extends Record<string, unknown>>(fields: {
-  readonly [Name in keyof F]: Codec<F[Name]>;
-}): Codec<F> => {
+export const struct = <F extends Record<string, unknown>>(
+  fields: {
+    readonly [Name in keyof F]: Codec<F[Name]>;
+  },
+): Codec<F> => {
   const entries = Object.entries(fields) as [string, Codec<unknown>][];
   return {
     minBytes: entries.reduce((sum, [, codec]) => sum + codec.minBytes, 0),

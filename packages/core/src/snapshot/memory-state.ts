@@ -3,7 +3,21 @@
  * files.
  * @module
  */
-import { blob, bool, f64, i32s, int, list, nat, optional, struct, type Stored, text, u32, u32s } from './codec.ts';
+import {
+  blob,
+  bool,
+  f64,
+  i32s,
+  int,
+  list,
+  nat,
+  optional,
+  type Stored,
+  struct,
+  text,
+  u32,
+  u32s,
+} from './codec.ts';
 
 /** Pages that have frames: `count` of them from `page` on have the frames from `pfn` on. */
 export const FRAME_RUN = struct({ page: nat, pfn: nat, count: nat });

@@ -35,14 +35,14 @@ const ENDPOINT = struct({
   unit: int,
   group: u32,
   hwInfo: optional(struct({ type: u32, data: blob })),
+  /** How it answers invalidation requests. */
+  invalidationAnswer: u8,
   waiting: list(u16),
   nextPrgi: u16,
   tlb: list(
     struct({
       pasid: int,
-      entries: list(
-        struct({ page: nat, pfn: nat, read: bool, write: bool, global: bool }),
-      ),
+      entries: list(struct({ page: nat, pfn: nat, read: bool, write: bool, global: bool })),
     }),
   ),
   stats: struct({ hits: nat, misses: nat, invalidated: nat }),
@@ -140,6 +140,7 @@ const VFIO_DEVICE = struct({
   rid: u16,
   opens: u32,
   bound: optional(struct({ context: u32, id: u32 })),
+  isCdevBound: bool,
   pasids: list(u32),
 });
 /** See {@link VFIO_DEVICE}. */
@@ -174,9 +175,7 @@ const CONTEXT = struct({
   accountPerProcess: bool,
   vfioIoas: optional(u32),
   boundHere: list(u32),
-  /** Lowest id that may be free, ids so far, and those of vDEVICEs whose device went first. */
-  lowestId: u32,
-  idCount: u32,
+  /** Ids of vDEVICEs whose device went first. */
   tombstones: list(u32),
   objects: list(OBJECT),
   pages: list(PAGES),
@@ -202,4 +201,3 @@ export const SCENARIO = struct({
 });
 /** See {@link SCENARIO}. */
 export type ScenarioState = Stored<typeof SCENARIO>;
-

@@ -26,13 +26,20 @@ const DETACH_BYTES = 12;
 const FLAG_PASID = 1;
 
 /** An open cdev. */
-class VfioCdev implements FileOperations {
+export class VfioCdev implements FileOperations {
   readonly name = 'vfio cdev';
-  readonly #device: VfioDevice;
-  #isBound = false;
+  readonly device: VfioDevice;
+  #isBound: boolean;
 
-  constructor(device: VfioDevice) {
-    this.#device = device;
+  /** @param isBound whether it is bound already: a descriptor that a snapshot brings */
+  constructor(device: VfioDevice, isBound = false) {
+    this.device = device;
+    this.#isBound = isBound;
+  }
+
+  /** Whether it was bound to an iommufd. */
+  get isBound(): boolean {
+    return this.#isBound;
   }
 
   ioctl(process: Process, request: number, argument: number | bigint): number {
@@ -52,11 +59,11 @@ class VfioCdev implements FileOperations {
         this.#detach(call, argument),
       );
     }
-    return this.#device.ioctl(process, request, argument);
+    return this.device.ioctl(process, request, argument);
   }
 
   release(): void {
-    if (this.#isBound) this.#device.close();
+    if (this.#isBound) this.device.close();
   }
 
   #bind(call: VfioCall, argument: number | bigint): number {
@@ -65,7 +72,7 @@ class VfioCdev implements FileOperations {
     const fd = bind.getInt32(8, true);
     call.checkFlags(flags, BIND_FLAG_TOKEN);
     if (fd < 0) throw call.refuse('EINVAL', 'iommufd', `iommufd is ${fd}`, { value: fd });
-    if (vfioGroupOf(this.#device.group)?.isOpen) {
+    if (vfioGroupOf(this.device.group)?.isOpen) {
       throw call.refuse('EBUSY', 'group-open', 'the group of the device is open', {
         accepted: 'close the group descriptor first',
       });
@@ -75,15 +82,15 @@ class VfioCdev implements FileOperations {
     }
     checkToken(call, flags, bind.getBigUint64(16, true));
     const context = contextOf(call, fd);
-    if (this.#device.isOpen) {
+    if (this.device.isOpen) {
       throw call.refuse('EINVAL', 'device-open', 'another descriptor has the device open');
     }
-    const bound = this.#device.open(call.op, context);
-    this.#device.isCdevBound = true;
+    const bound = this.device.open(call.op, context);
+    this.device.isCdevBound = true;
     const id = new Uint8Array(4);
     new DataView(id.buffer).setUint32(0, bound.id, true);
     if (!copyToUser(call.process, argument, 12, id)) {
-      this.#device.close();
+      this.device.close();
       throw call.fault();
     }
     this.#isBound = true;
@@ -93,17 +100,17 @@ class VfioCdev implements FileOperations {
   #attach(call: VfioCall, argument: number | bigint): number {
     const attach = readStruct(call, argument, ATTACH_MIN_BYTES, ATTACH_BYTES);
     const pasid = pasidOf(attach, 12);
-    const hwptId = this.#device.attach(call.op, attach.getUint32(8, true), pasid);
+    const hwptId = this.device.attach(call.op, attach.getUint32(8, true), pasid);
     const id = new Uint8Array(4);
     new DataView(id.buffer).setUint32(0, hwptId, true);
     if (copyToUser(call.process, argument, 8, id)) return 0;
-    this.#device.detach(pasid);
+    this.device.detach(pasid);
     throw call.fault();
   }
 
   #detach(call: VfioCall, argument: number | bigint): number {
     const detach = readStruct(call, argument, DETACH_MIN_BYTES, DETACH_BYTES);
-    this.#device.detach(pasidOf(detach, 8));
+    this.device.detach(pasidOf(detach, 8));
     return 0;
   }
 }

@@ -73,6 +73,19 @@ export class VfioDevice {
     return this.#bound;
   }
 
+  /** Open files and PASIDs, for a snapshot. */
+  save(): { readonly opens: number; readonly pasids: readonly number[] } {
+    return { opens: this.#opens, pasids: [...this.#pasids] };
+  }
+
+  /** Put a state back. */
+  load(opens: number, bound: IommufdDevice | undefined, pasids: readonly number[]): void {
+    this.#opens = opens;
+    this.#bound = bound;
+    this.#pasids.clear();
+    for (const pasid of pasids) this.#pasids.add(pasid);
+  }
+
   /**
    * Open it for a context; the first one binds. Every open needs one {@link VfioDevice.close}.
    *

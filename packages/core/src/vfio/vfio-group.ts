@@ -53,14 +53,21 @@ export const addToVfioGroup = (device: VfioDevice): VfioGroup => {
 };
 
 /** An open group descriptor. */
-class VfioGroupFile implements FileOperations {
+export class VfioGroupFile implements FileOperations {
   readonly name = 'vfio group';
-  readonly #group: VfioGroup;
+  readonly group: VfioGroup;
   #context: IommufdContext | undefined;
 
-  constructor(group: VfioGroup) {
-    this.#group = group;
+  /** @param context the container it is in: for a descriptor that a snapshot brings */
+  constructor(group: VfioGroup, context?: IommufdContext) {
+    this.group = group;
+    this.#context = context;
     group.isOpen = true;
+  }
+
+  /** The container it is in. */
+  get context(): IommufdContext | undefined {
+    return this.#context;
   }
 
   ioctl(process: Process, request: number, argument: number | bigint): number {
@@ -70,7 +77,7 @@ class VfioGroupFile implements FileOperations {
   }
 
   release(): void {
-    this.#group.isOpen = false;
+    this.group.isOpen = false;
     this.#context?.file.put();
     this.#context = undefined;
   }
@@ -88,7 +95,7 @@ class VfioGroupFile implements FileOperations {
     if (!copyFromUser(call.process, argument, 0, status)) throw call.fault();
     call.checkSize(view.getUint32(0, true), STATUS_BYTES);
     // A group whose DMA somebody else owns cannot be used.
-    const viable = isClaimed(this.#group.group) ? 0 : STATUS_VIABLE;
+    const viable = isClaimed(this.group.group) ? 0 : STATUS_VIABLE;
     view.setUint32(4, this.#context ? STATUS_VIABLE | STATUS_CONTAINER_SET : viable, true);
     if (!copyToUser(call.process, argument, 0, status)) throw call.fault();
     return 0;
@@ -122,11 +129,11 @@ class VfioGroupFile implements FileOperations {
 
   #getDeviceFd(call: VfioCall, argument: number | bigint): number {
     const name = readName(call, argument);
-    const device = this.#group.devices.find((known) => known.device.name === name);
+    const device = this.group.devices.find((known) => known.device.name === name);
     if (!device) {
       throw call.refuse('ENODEV', 'device-name', `no device '${name}' in this group`, {
         value: name,
-        accepted: this.#group.devices.map((known) => known.device.name).join(', '),
+        accepted: this.group.devices.map((known) => known.device.name).join(', '),
       });
     }
     const context = this.#needContext(call);
@@ -158,21 +165,21 @@ const CALLS: Readonly<Record<number, string>> = {
 };
 
 /** A device descriptor that came from a group: attached by its container. */
-class VfioDeviceFile implements FileOperations {
+export class VfioDeviceFile implements FileOperations {
   readonly name = 'vfio device';
-  readonly #device: VfioDevice;
+  readonly device: VfioDevice;
 
   constructor(device: VfioDevice) {
-    this.#device = device;
+    this.device = device;
   }
 
   ioctl(process: Process, request: number, argument: number | bigint): number {
     if (request === VFIO_IOCTL.DEVICE_BIND_IOMMUFD) return refuseBind(process, argument);
-    return this.#device.ioctl(process, request, argument);
+    return this.device.ioctl(process, request, argument);
   }
 
   release(): void {
-    this.#device.close();
+    this.device.close();
   }
 }
 

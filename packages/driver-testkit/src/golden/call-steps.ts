@@ -3,7 +3,6 @@
  * @module
  */
 import {
-  type FileOperations,
   filesOf,
   IommufdContext,
   OpenFile,
@@ -15,11 +14,11 @@ import {
   sysRead,
   sysSeek,
   sysWrite,
-  UNPINNABLE_FILE,
 } from '@iommukit/core';
 import { iommuTest } from '../iommu-test/extension.ts';
 import { loadLe, storeLe, toHex } from './bytes.ts';
 import type { StepAnswer } from './memory-steps.ts';
+import { OTHER_FILE } from './plain-files.ts';
 import type { ReplayMachine } from './platform.ts';
 import type { ReplayProcess } from './process-state.ts';
 import type { GoldenStep } from './sequence.ts';
@@ -27,8 +26,6 @@ import { runStruct } from './struct-step.ts';
 import { GOLDEN_STRUCTS } from './structs.ts';
 
 type CallFunction = (state: ReplayProcess, step: GoldenStep, bench: ReplayMachine) => StepAnswer;
-
-const OTHER_FILE: FileOperations = { name: 'file', pinnable: UNPINNABLE_FILE };
 
 const open: CallFunction = ({ process, variables }, step, bench) => {
   const { machine, devices, groups } = bench;

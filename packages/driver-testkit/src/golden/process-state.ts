@@ -14,7 +14,8 @@ const CLOSED = 0xffff_ffffn;
 
 /** One process of a replay. */
 export class ReplayProcess {
-  readonly process: Process;
+  /** Another one after a migration. */
+  process: Process;
   /** Captured values by name. */
   readonly variables: Map<string, bigint>;
 

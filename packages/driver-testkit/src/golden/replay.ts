@@ -10,10 +10,17 @@ import {
   type Machine,
   OpenFile,
   PAGE_BYTES,
+  type Process,
+  restoreSnapshot,
+  saveSnapshot,
 } from '@iommukit/core';
+import { iommuTest } from '../iommu-test/extension.ts';
+import { mockDriver } from '../mock/driver.ts';
+import { MockUnit } from '../mock/unit.ts';
 import { toHex } from './bytes.ts';
 import { CALL_STEPS } from './call-steps.ts';
 import { MEMORY_STEPS, type StepAnswer } from './memory-steps.ts';
+import { PLAIN_FILES, RECORDER_FILE } from './plain-files.ts';
 import { createReplayMachine, type GoldenPlatform, type ReplayMachine } from './platform.ts';
 import { ReplayProcess } from './process-state.ts';
 import { hideNumbers } from './relative.ts';
@@ -41,6 +48,13 @@ const canonical = (value: unknown): string => {
   return JSON.stringify(Object.fromEntries(Object.entries(value).sort()));
 };
 
+/** As on the recorded machines: runs of frames below 2 MiB are refused. */
+const refuseRuns = ({ memory }: Machine): void => {
+  const allocPages = memory.allocPages.bind(memory);
+  memory.allocPages = (count, options) =>
+    options?.alignPages === 1 && count > 1 ? ENOMEM : allocPages(count, options);
+};
+
 /**
  * Let neighbouring user pages have frames that are no neighbours, as where mock devices were recorded: every
  * second frame of the lower half is taken, and runs of them are refused below 2 MiB.
@@ -50,52 +64,68 @@ const scatterFrames = ({ memory }: Machine): void => {
   for (let frame = 0; frame < SCATTERED_FRAMES; frame += 2) {
     memory.freePages(base + frame * PAGE_BYTES, 1);
   }
-  const allocPages = memory.allocPages.bind(memory);
-  memory.allocPages = (count, options) =>
-    options?.alignPages === 1 && count > 1 ? ENOMEM : allocPages(count, options);
 };
 
 const succeeded = ({ ret }: GoldenStep): boolean => typeof ret === 'string' || (ret ?? -1) >= 0;
 
-/** How numbers of objects are compared. */
+/** How a sequence is replayed. */
 export interface ReplayOptions {
   /**
-   * `'strict'` (default): they must be the recorded ones. `'relative'`: they are whatever this
+   * How numbers of objects are compared. `'strict'` (default): they must be the recorded ones. `'relative'`: they are whatever this
    * implementation gives, for one that counts otherwise. Steps where a stale variable names a newer
    * object (`reused`) are left out then; where such a step did something, so is the rest of its
    * sequence. Device ids inside what is read from a queue are compared all the same.
    */
   readonly ids?: 'strict' | 'relative';
+  /**
+   * Whether to save everything before a step, throw the machine away and go on on a fresh one.
+   * Default never.
+   */
+  migratesBefore?(step: number): boolean;
 }
 
 /** Replays one sequence on a machine of its own. */
 class Replay {
   readonly #sequence: GoldenSequence;
   readonly #relative: boolean;
-  readonly #bench: ReplayMachine;
+  readonly #options: ReplayOptions;
+  /** The process at work, above it those that wait for it. */
+  readonly #processes: ReplayProcess[] = [];
+  #bench: ReplayMachine;
   readonly differences: GoldenDifference[] = [];
 
-  constructor(sequence: GoldenSequence, platform: GoldenPlatform, { ids }: ReplayOptions) {
+  constructor(sequence: GoldenSequence, platform: GoldenPlatform, options: ReplayOptions) {
     this.#sequence = sequence;
-    this.#relative = ids === 'relative';
+    this.#options = options;
+    this.#relative = options.ids === 'relative';
     this.#bench = createReplayMachine(platform, RAM_BYTES);
   }
 
   run(): GoldenDifference[] {
     const { machine, platform } = this.#bench;
-    if (platform !== 'noiommu') scatterFrames(machine);
+    if (platform !== 'noiommu') {
+      scatterFrames(machine);
+      refuseRuns(machine);
+    }
     const process = createProcess(machine);
     const files = filesOf(process);
-    while (files.nextFd < FIRST_FD) files.install(new OpenFile({ name: 'recorder' }));
+    while (files.nextFd < FIRST_FD) files.install(new OpenFile(RECORDER_FILE));
     const state = new ReplayProcess(process);
     state.mapBuffers();
-    this.#runSteps(state, 0, this.#sequence.steps.length);
-    exitProcess(process);
+    this.#runProcess(state, 0, this.#sequence.steps.length);
+    exitProcess(state.process);
     return this.differences;
+  }
+
+  #runProcess(state: ReplayProcess, from: number, to: number): void {
+    this.#processes.push(state);
+    this.#runSteps(state, from, to);
+    this.#processes.pop();
   }
 
   #runSteps(state: ReplayProcess, from: number, to: number): void {
     for (let index = from; index < to; index++) {
+      if (this.#options.migratesBefore?.(index)) this.#migrate(index);
       const step = this.#sequence.steps[index] as GoldenStep;
       if (this.#relative && step.reused) {
         if (succeeded(step)) return;
@@ -105,11 +135,47 @@ class Replay {
       else {
         const child = state.fork();
         const end = index + 1 + (step.steps ?? 0);
-        this.#runSteps(child, index + 1, end);
+        this.#runProcess(child, index + 1, end);
         exitProcess(child.process);
         index = end - 1;
       }
     }
+  }
+
+  /** Save, restore on a machine that knows nothing, and save again: the bytes must be equal. */
+  #migrate(index: number): void {
+    const saved = this.#save();
+    const { platform, machine } = this.#bench;
+    const hasMock = machine.units.some((unit) => unit instanceof MockUnit);
+    const fresh = createReplayMachine(platform, RAM_BYTES);
+    if (hasMock) fresh.machine.addUnit(mockDriver(), []);
+    const { processes } = restoreSnapshot(saved, {
+      machine: fresh.machine,
+      ioctlExtensions: [iommuTest()],
+      extensions: [PLAIN_FILES],
+      vfioDevices: [...fresh.devices.values()],
+    });
+    if (platform !== 'noiommu') refuseRuns(fresh.machine);
+    this.#bench = fresh;
+    this.#processes.forEach((state, at) => {
+      state.process = processes[at] as Process;
+    });
+    const again = this.#save();
+    const at = again.findIndex((byte, i) => byte !== saved[i]);
+    if (at >= 0 || again.length !== saved.length) {
+      const call = 'save after restore';
+      const expected = `${saved.length} equal bytes`;
+      const got = `${again.length} bytes, byte ${at} differs`;
+      this.differences.push({ sequence: this.#sequence.name, step: index, call, expected, got });
+    }
+  }
+
+  #save(): Uint8Array {
+    return saveSnapshot({
+      machine: this.#bench.machine,
+      processes: this.#processes.map(({ process }) => process),
+      extensions: [PLAIN_FILES],
+    });
   }
 
   #runStep(state: ReplayProcess, step: GoldenStep, index: number): void {

@@ -25,33 +25,62 @@ const FLAG_NTH_AREA = 1 << 16;
 const MAX_BYTES = 16n * 1024n * 1024n;
 const EFAULT = -14;
 
+/** What {@link TestAccess.save} gives. */
+export interface TestAccessState {
+  readonly context: IommufdContext;
+  /** Of the access object. */
+  readonly id: number;
+  readonly items: readonly Item[];
+  readonly nextId: number;
+}
+
 /** A range that was pinned. */
-interface Item {
+export interface Item {
   readonly id: number;
   readonly iova: bigint;
   readonly length: bigint;
 }
 
 /** The file behind an access descriptor. */
-class TestAccess implements FileOperations {
+export class TestAccess implements FileOperations {
   readonly name = 'test access';
   readonly access: Access;
   readonly #context: IommufdContext;
   #items: Item[] = [];
   #nextId = 0;
 
-  constructor(call: Call, ioasId: number, needsPin: boolean) {
-    this.#context = call.context;
-    this.access = Access.create(call.context, {
-      needsPin,
-      unmap: (iova, length) => this.#letGo(BigInt(iova), BigInt(length)),
-    });
+  constructor(context: IommufdContext, access: Access) {
+    this.#context = context;
+    this.access = access;
+    access.onUnmap((iova, length) => this.#letGo(BigInt(iova), BigInt(length)));
+  }
+
+  /** A new access, attached. @throws {IommuError} ENOENT, EADDRINUSE, ENOMEM */
+  static create({ context, op }: Call, ioasId: number, needsPin: boolean): TestAccess {
+    const access = Access.create(context, { needsPin });
     try {
-      this.access.attach(call.op, call.context.find(call.op, ioasId, 'IOAS'));
+      access.attach(op, context.find(op, ioasId, 'IOAS'));
     } catch (error) {
-      this.access.close();
+      access.close();
       throw error;
     }
+    return new TestAccess(context, access);
+  }
+
+  /** What is pinned, and the next number. */
+  save(): TestAccessState {
+    return {
+      context: this.#context,
+      id: this.access.id,
+      items: this.#items,
+      nextId: this.#nextId,
+    };
+  }
+
+  /** Put pinned ranges back. */
+  load(items: readonly Item[], nextId: number): void {
+    this.#items = [...items];
+    this.#nextId = nextId;
   }
 
   /** Remember a pinned range; returns its number. */
@@ -106,7 +135,7 @@ export const createAccess = (command: TestCommand): void => {
 
 const installAccess = (call: Call, ioasId: number, needsPin: boolean): number => {
   call.checkAllocation('an access');
-  const file = new TestAccess(call, ioasId, needsPin);
+  const file = TestAccess.create(call, ioasId, needsPin);
   call.context.file.retain();
   try {
     return installFile(call.process, call.op, () => new OpenFile(file));

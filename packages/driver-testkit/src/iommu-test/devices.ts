@@ -23,7 +23,7 @@ const KNOWN_FLAGS = MOCK_DEVICE_FLAG.NO_DIRTY | MOCK_DEVICE_FLAG.PASID;
 const LAST_RID = 0xffff;
 
 /** A mock device with the binding that the test command made. */
-class SelftestDevice implements IommufdObject {
+export class SelftestDevice implements IommufdObject {
   readonly kind = 'SELFTEST';
   readonly id: number;
   users = 0;

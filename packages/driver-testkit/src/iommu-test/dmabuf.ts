@@ -20,22 +20,29 @@ const EINVAL = -22;
 const ENODEV = -19;
 
 /** Physically contiguous device memory that others may map until it is revoked. */
-class TestDmabuf implements FileOperations, PinnableFile {
+export class TestDmabuf implements FileOperations, PinnableFile {
   readonly name = 'dma-buf';
   /** Device memory: neither charged nor counted as pinned user memory. */
   readonly isDmabuf = true;
   readonly #memory: PhysicalMemory;
-  readonly #base: number;
-  readonly #pages: number;
+  readonly base: number;
+  readonly pages: number;
   revoked = false;
 
-  /** @throws {IommuError} ENOMEM */
-  constructor(memory: PhysicalMemory, op: string, bytes: number) {
+  /** @param base first byte of `pages` frames that it owns */
+  constructor(memory: PhysicalMemory, base: number, pages: number) {
     this.#memory = memory;
-    this.#pages = Math.ceil(bytes / PAGE_BYTES);
-    this.#base = memory.allocPages(this.#pages);
-    if (this.#base < 0) throw allocationRefusal(op, 'device memory');
-    memory.pages.addOwners(this.#base / PAGE_BYTES, this.#pages, 1);
+    this.base = base;
+    this.pages = pages;
+  }
+
+  /** New device memory. @throws {IommuError} ENOMEM */
+  static create(memory: PhysicalMemory, op: string, bytes: number): TestDmabuf {
+    const pages = Math.ceil(bytes / PAGE_BYTES);
+    const base = memory.allocPages(pages);
+    if (base < 0) throw allocationRefusal(op, 'device memory');
+    memory.pages.addOwners(base / PAGE_BYTES, pages, 1);
+    return new TestDmabuf(memory, base, pages);
   }
 
   get pinnable(): PinnableFile {
@@ -43,21 +50,21 @@ class TestDmabuf implements FileOperations, PinnableFile {
   }
 
   checkPinnable(start: bigint, length: bigint): number {
-    if (start + length > BigInt(this.#pages * PAGE_BYTES)) return EINVAL;
+    if (start + length > BigInt(this.pages * PAGE_BYTES)) return EINVAL;
     return this.revoked ? ENODEV : 0;
   }
 
   pinRange(firstPage: number, count: number, runs: FrameRuns): number {
-    if (firstPage + count > this.#pages) return EINVAL;
-    const frame = this.#base / PAGE_BYTES + firstPage;
+    if (firstPage + count > this.pages) return EINVAL;
+    const frame = this.base / PAGE_BYTES + firstPage;
     runs.push(frame, count);
     this.#memory.pages.addPins(frame, count, 1);
     return 0;
   }
 
   release(): void {
-    this.#memory.pages.addOwners(this.#base / PAGE_BYTES, this.#pages, -1);
-    this.#memory.pages.forEachUnused(this.#base / PAGE_BYTES, this.#pages, (frame, count) => {
+    this.#memory.pages.addOwners(this.base / PAGE_BYTES, this.pages, -1);
+    this.#memory.pages.forEachUnused(this.base / PAGE_BYTES, this.pages, (frame, count) => {
       this.#memory.freePages(frame * PAGE_BYTES, count);
     });
   }
@@ -71,7 +78,7 @@ export const dmabufGet = (command: TestCommand): void => {
   }
   const { call, process } = command;
   call.checkAllocation('a dma-buf');
-  const file = new TestDmabuf(process.memory, call.op, bytes);
+  const file = TestDmabuf.create(process.memory, call.op, bytes);
   try {
     installFile(process, call.op, () => new OpenFile(file));
   } catch (error) {

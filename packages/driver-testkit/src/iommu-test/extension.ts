@@ -31,6 +31,7 @@ import {
   pasidDetach,
 } from './devices.ts';
 import { dmabufGet, dmabufRevoke } from './dmabuf.ts';
+import { IOMMU_TEST_SNAPSHOT } from './snapshot.ts';
 
 type Operation = (command: TestCommand) => void;
 
@@ -80,6 +81,7 @@ const SILENT: Readonly<Record<number, Operation>> = {
 export const iommuTest = (): IoctlExtension => ({
   name: 'IOMMU_TEST_CMD',
   spec: IOMMU_TEST_SPEC,
+  snapshot: IOMMU_TEST_SNAPSHOT,
   serve: (call, bytes) => {
     const command = new TestCommand(call, bytes);
     const answering = ANSWERING[command.op];

@@ -18,7 +18,7 @@ const E2BIG = -7;
 const RIGHTS = 3;
 
 /** One leaf: where it stands, how many granules it has, what it points to. */
-interface Leaf {
+export interface MockLeaf {
   readonly first: number;
   readonly granules: number;
   readonly output: number;
@@ -53,7 +53,7 @@ export class MockPagingDomain implements PagingDomain {
   readonly enforcesCacheCoherency = false;
   readonly dirty?: DirtyOps;
   /** Leaves by every granule they cover. */
-  readonly #leaves = new Map<number, Leaf>();
+  readonly #leaves = new Map<number, MockLeaf>();
   readonly #memory: PhysicalMemory | undefined;
   #tracking = false;
 
@@ -130,6 +130,24 @@ export class MockPagingDomain implements PagingDomain {
       runs++;
     }
     return runs;
+  }
+
+  /** Every leaf, by address. */
+  get leaves(): MockLeaf[] {
+    return [...this.#leaves]
+      .filter(([at, leaf]) => at === leaf.first)
+      .map(([, leaf]) => leaf)
+      .sort((a, b) => a.first - b.first);
+  }
+
+  /** Leaves and tracking of a saved state, in place of what is there. */
+  load(leaves: readonly MockLeaf[], tracking: boolean): void {
+    this.#leaves.clear();
+    for (const leaf of leaves) {
+      const own = { ...leaf };
+      for (let i = 0; i < leaf.granules; i++) this.#leaves.set(leaf.first + i, own);
+    }
+    this.#tracking = tracking;
   }
 
   /** Mark the leaf of a granule as written by a device; nothing happens where none is. */

@@ -14,6 +14,7 @@ import {
   type HwInfo,
   type IommuDriver,
   type IommuUnit,
+  type MigrationOps,
   type NestedDomain,
   type NestingOps,
   type PageRequest,
@@ -45,6 +46,7 @@ import {
   MOCK_PASID_BITS,
   MOCK_TYPE,
 } from './constants.ts';
+import { MockMigration } from './migration.ts';
 import { MockNestedDomain } from './nested-domain.ts';
 import { MockPagingDomain } from './paging-domain.ts';
 import { MockViommu } from './viommu.ts';
@@ -92,6 +94,7 @@ export class MockUnit implements IommuUnit {
   readonly nesting: NestingOps;
   readonly viommu: ViommuOps;
   readonly pri: PriOps;
+  readonly migration: MigrationOps;
   /** Flags for devices that will be probed, by RID. */
   readonly flagsByRid = new Map<number, number>();
   readonly #devices = new Map<number, MockDeviceState>();
@@ -104,6 +107,7 @@ export class MockUnit implements IommuUnit {
       translatePage: (rid, pasid, pfn, access) => this.#page(rid, pasid, pfn, access),
       pageRequest: (request) => this.#pageRequest(request),
     };
+    this.migration = new MockMigration(this);
     this.nesting = {
       allocNested: (device, parent, flags, userData) =>
         this.makeNested(device, parent, undefined, flags, userData),
@@ -126,6 +130,11 @@ export class MockUnit implements IommuUnit {
   /** What the mock keeps of a device. */
   stateOf(device: UnitDevice): MockDeviceState {
     return this.#devices.get(device.rid) as MockDeviceState;
+  }
+
+  /** What it keeps of every device, by RID. */
+  get devices(): Map<number, MockDeviceState> {
+    return this.#devices;
   }
 
   probeDevice(device: UnitDevice): void {
@@ -174,14 +183,18 @@ export class MockUnit implements IommuUnit {
         accepted: `bits of ${PAGING_FLAGS}`,
       });
     }
-    const huge = table === MOCK_PAGE_TABLE.HUGE;
+    return this.makePaging(table === MOCK_PAGE_TABLE.HUGE, flags);
+  }
+
+  /** A paging domain with one of the two tables. */
+  makePaging(huge: boolean, flags: number): MockPagingDomain {
     return new MockPagingDomain(this, {
       granuleLg2: huge ? MOCK_HUGE_GRANULE_LG2 : MOCK_GRANULE_LG2,
       pageSizesLg2: huge ? MOCK_HUGE_PAGE_SIZES_LG2 : MOCK_PAGE_SIZES_LG2,
       aperture: huge ? MOCK_APERTURE.HUGE : MOCK_APERTURE.DEFAULT,
       nestParent: (flags & HWPT_ALLOC.NEST_PARENT) !== 0,
       pasidCompatible: (flags & HWPT_ALLOC.PASID) !== 0,
-      dirtyTracking,
+      dirtyTracking: (flags & HWPT_ALLOC.DIRTY_TRACKING) !== 0,
       memory: this.host.machine.memory,
     });
   }

@@ -47,17 +47,23 @@ export class MockViommu implements ViommuBackend {
   readonly virtIds = new Map<UnitDevice, bigint>();
   readonly #queues = new Set<number>();
 
+  /** @param savedData `outData` of a snapshot, in place of `userData` */
   constructor(
     unit: MockUnit,
     machine: Machine,
     parent: PagingDomain,
     userData: UserBlob | undefined,
     events: VeventSink,
+    savedData?: Uint8Array,
   ) {
     this.unit = unit;
     this.parent = parent;
     this.events = events;
     this.hwQueue = this.#queueOps();
+    if (savedData) {
+      this.outData = savedData;
+      this.mmapRegion = { lengthBytes: MOCK_MMAP_BYTES, file: emptyPages(machine) };
+    }
     if (!userData) return;
     const data = userData.copyIn(MOCK_TYPE.VIOMMU, DATA_MIN_BYTES, DATA_BYTES);
     this.mmapRegion = loopbackPages(machine, data.subarray(0, 4));
@@ -163,6 +169,10 @@ export class MockViommu implements ViommuBackend {
     }
   }
 }
+
+/** The pages without frames: a snapshot brings them. */
+const emptyPages = ({ memory }: Machine): MemoryFile =>
+  new MemoryFile(new FramePool(memory), { size: MOCK_MMAP_BYTES });
 
 /** Pages whose first word is what the caller gave. @throws {IommuError} ENOMEM */
 const loopbackPages = (machine: Machine, word: Uint8Array): MmapRegion => {
