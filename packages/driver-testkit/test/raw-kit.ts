@@ -58,6 +58,8 @@ export interface CallOptions {
   readonly size?: number;
   /** Bytes behind the struct. */
   readonly tail?: readonly number[];
+  /** The struct stands in memory that cannot be written: the call has no place for its answer. */
+  readonly readOnly?: boolean;
 }
 
 const NAMES = new Map<number, string>(Object.entries(ERRNO).map(([name, value]) => [value, name]));
@@ -110,6 +112,11 @@ export class RawKit {
     return new IommufdContext(this.process, this.machine, { extensions }).fd;
   }
 
+  /** The descriptor that the next file will have. */
+  get nextFd(): number {
+    return filesOf(this.process).nextFd;
+  }
+
   fork(): Process {
     return forkProcess(this.process);
   }
@@ -122,7 +129,9 @@ export class RawKit {
     const bytes = bytesOf(struct, fields, options);
     const at = STRUCTS + STRUCTS_BYTES - bytes.length;
     process.poke(at, bytes);
+    if (options.readOnly) process.mprotect(STRUCTS, STRUCTS_BYTES, VM_PROT.READ);
     const result = sysIoctl(process, options.fd ?? this.fd, struct.ioctl, at);
+    if (options.readOnly) process.mprotect(STRUCTS, STRUCTS_BYTES, RW);
     const after = process.peek(at, bytes.length) ?? new Uint8Array();
     const read = ([offset, width]: GoldenField) => loadLe(after, offset, width);
     this.answer = Object.fromEntries(

@@ -3,7 +3,7 @@
  *
  * @linux tools/testing/selftests/iommu/iommufd.c fixture iommufd_ioas
  */
-import { exitProcess, filesOf } from '@iommukit/core';
+import { exitProcess } from '@iommukit/core';
 import { describe, expect, it } from 'vitest';
 import {
   APERTURE,
@@ -169,7 +169,7 @@ describe('iommufd_ioas dma-bufs', () => {
     const BYTES = 4 * PAGE;
     /** The command answers 0 instead of the descriptor, which is the lowest free one. */
     const dmabuf = (kit: RawKit): number => {
-      const fd = filesOf(kit.process).nextFd;
+      const fd = kit.nextFd;
       kit.ok('TEST_DMABUF_GET', { length: BYTES, open_flags: 0 });
       return fd;
     };

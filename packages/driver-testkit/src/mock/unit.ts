@@ -246,7 +246,8 @@ export class MockUnit implements IommuUnit {
   }
 
   /**
-   * A nested domain of a vIOMMU needs to know what the guest calls the device; asked once per vIOMMU.
+   * A nested domain of a vIOMMU needs to know what the guest calls the device; the answer is kept
+   * until another vIOMMU's domain comes.
    */
   #followViommu(device: UnitDevice, state: MockDeviceState, domain: Domain): void {
     const viommu = domain instanceof MockNestedDomain ? domain.viommu : undefined;
