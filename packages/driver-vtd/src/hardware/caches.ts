@@ -41,8 +41,12 @@ export class Caches {
     };
   }
 
-  /** Put a state back. */
+  /**
+   * Put a state back.
+   * @throws {RangeError} with nothing changed, for another size of IOTLB
+   */
   restore(state: CachesSnapshot): void {
+    this.iotlb.checkSize(state.iotlb);
     this.context.restore(state.context);
     this.pasid.restore(state.pasid);
     this.iotlb.restore(state.iotlb);

@@ -119,6 +119,14 @@ export class InvalidationCommands {
     return done;
   }
 
+  /** A side effect of GCMD, not a command of software: every cache is emptied. */
+  invalidateAll(text: string): void {
+    this.watched({ text, did: -1, implicit: true }, () => {
+      this.#caches.invalidateAll();
+      return true;
+    });
+  }
+
   #run(words: Int32Array, type: number, ttm: number): boolean {
     if (type === T.CC_INV) return this.#contextDescriptor(words, ttm);
     if (type === T.IOTLB_INV) return this.#iotlbDescriptor(words);

@@ -141,26 +141,33 @@ export class Iotlb {
     return this.#arrays.flatMap((array) => {
       const found: IotlbEntry[] = [];
       if (array.live === 0) return found;
-      const scale = 2 ** (array.pageLg2 - 12);
-      for (let slot = 0; slot < array.did.length; slot++) {
-        if (array.did[slot] === -1) continue;
-        found.push({
-          source: array.source[slot] as number,
-          pageLg2: array.pageLg2,
-          iovaPfn: (array.page[slot] as number) * scale,
-          pfn: array.target[slot] as number,
-          meta: array.meta[slot] as number,
-          did: array.did[slot] as number,
-          pasid: array.pasid[slot] as number,
-        });
-      }
+      for (let slot = 0; slot < array.did.length; slot++)
+        if (array.did[slot] !== -1) found.push(describeSlot(array, slot));
       return found;
     });
+  }
+
+  /** The entry that answers for a page, for inspection. @param pfn 4 KiB frame */
+  entryAt(source: number, spread: number, pfn: number): IotlbEntry | undefined {
+    for (const array of this.#arrays) {
+      const slot = array.find(source, spread, Math.floor(pfn / 2 ** (array.pageLg2 - 12)));
+      if (slot >= 0) return describeSlot(array, slot);
+    }
+    return undefined;
   }
 
   /** Copies of the state. */
   snapshot(): IotlbSnapshot {
     return this.#arrays.map((array) => array.snapshot());
+  }
+
+  /** @throws {RangeError} for the state of an IOTLB of another size */
+  checkSize(state: IotlbSnapshot): void {
+    const entries = state[0]?.nextWay.length;
+    if (entries === this.page4K.sets) return;
+    throw new RangeError(
+      `snapshot has ${entries} sets of 4 KiB entries, this IOTLB ${this.page4K.sets}`,
+    );
   }
 
   /** Put a state back. */
@@ -176,4 +183,17 @@ function alignedRange(pfn: number, addressMask: number) {
   const pages = 2 ** addressMask;
   const firstPfn = Math.floor(pfn / pages) * pages;
   return { firstPfn, lastPfn: firstPfn + pages - 1 };
+}
+
+function describeSlot(array: TlbArray, slot: number): IotlbEntry {
+  const { pageLg2 } = array;
+  return {
+    source: array.source[slot] as number,
+    pageLg2,
+    iovaPfn: (array.page[slot] as number) * 2 ** (pageLg2 - 12),
+    pfn: array.target[slot] as number,
+    meta: array.meta[slot] as number,
+    did: array.did[slot] as number,
+    pasid: array.pasid[slot] as number,
+  };
 }

@@ -5,6 +5,7 @@ import type { BusPort } from '@iommukit/core';
 import type { CachesSnapshot } from './caches.ts';
 import type { VtdCapabilities } from './capabilities.ts';
 import type { HardwareMemory } from './memory.ts';
+import type { SanitizerSnapshot } from './sanitizer-findings.ts';
 import type { PasidAllocator } from './virtual-command.ts';
 
 /** What `createVtdHardware` takes. */
@@ -67,4 +68,6 @@ export interface VtdSnapshot {
   readonly nextFaultIndex: number;
   readonly timedOutSid: number;
   readonly pasids: readonly number[];
+  /** Where cache entries came from; only of a unit that has a sanitizer. */
+  readonly sanitizer?: SanitizerSnapshot;
 }

@@ -38,6 +38,16 @@ export class ProtectedMemory {
     this.#highLast = features.phmr ? (highLimit + GRANULE_LO + 1) / 4096 - 1 : -1;
   }
 
+  /** Whether a register must not change now: it describes a region in use. */
+  locks(offset: number): boolean {
+    if (!this.active) return false;
+    return (
+      offset === PLMBASE.offset ||
+      offset === PLMLIMIT.offset ||
+      (offset >= PHMBASE.offset && offset < PHMLIMIT.offset + 8)
+    );
+  }
+
   /** Whether DMA to a host frame is blocked. */
   blocks(pfn: number): boolean {
     if (!this.active) return false;

@@ -59,3 +59,19 @@ export interface LoggedCommand {
   /** A side effect of SRTP or TE, not a command of software. */
   readonly implicit?: boolean;
 }
+
+/** The structures that led to a cache entry, as they were then. */
+export interface Provenance {
+  readonly structures: readonly SeenStructure[];
+  /** Commands seen before. */
+  readonly ordinal: number;
+}
+
+/** State of a sanitizer; its findings are not part of it. */
+export interface SanitizerSnapshot {
+  readonly commands: number;
+  readonly log: readonly (LoggedCommand & { readonly ordinal: number })[];
+  readonly pages: readonly (readonly [string, Provenance])[];
+  readonly contexts: readonly (readonly [number, Provenance])[];
+  readonly pasids: readonly (readonly [string, Provenance])[];
+}

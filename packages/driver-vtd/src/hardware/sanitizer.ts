@@ -15,19 +15,19 @@ import { type IotlbEntry, sourceOf, spreadOf } from './iotlb.ts';
 import type { HardwareMemory } from './memory.ts';
 import { type StaleFacts, staleContext, stalePasid } from './sanitizer-audit.ts';
 import { changeOf, dueFor, TABLE_LAYOUTS, TABLES_OF } from './sanitizer-due.ts';
-import type { LoggedCommand, SanitizerFinding, SeenStructure } from './sanitizer-findings.ts';
+import type {
+  LoggedCommand,
+  Provenance,
+  SanitizerFinding,
+  SanitizerSnapshot,
+  SeenStructure,
+} from './sanitizer-findings.ts';
+import { ProvenanceStore, pageKey, pasidKey } from './sanitizer-provenance.ts';
 import { FreshWalk, unpackSource } from './sanitizer-walk.ts';
 import type { TraceSink } from './trace.ts';
 import type { Translator } from './translate.ts';
 
-interface Provenance {
-  readonly structures: readonly SeenStructure[];
-  readonly ordinal: number;
-}
-
 const LOG_LIMIT = 1024;
-const pageKey = (source: number, sizeLg2: number, page: number) => `${source}/${sizeLg2}/${page}`;
-const pasidKey = (rid: number, pasid: number) => `${rid}/${pasid}`;
 
 /** Watches one unit. */
 export class Sanitizer implements TraceSink {
@@ -42,9 +42,7 @@ export class Sanitizer implements TraceSink {
   readonly #unit: Translator;
   readonly #fresh: FreshWalk;
   readonly #log: (LoggedCommand & { ordinal: number })[] = [];
-  readonly #pages = new Map<string, Provenance>();
-  readonly #contexts = new Map<number, Provenance>();
-  readonly #pasids = new Map<string, Provenance>();
+  readonly #from = new ProvenanceStore();
   /** Findings whose entry is still cached. */
   readonly #open = new Map<string, SanitizerFinding>();
   #reads: SeenStructure[] = [];
@@ -76,7 +74,8 @@ export class Sanitizer implements TraceSink {
     const structure = { structure: layout.name, address, words: Array.from(words, (w) => w >>> 0) };
     const table = TABLES_OF[layout.name];
     this.#reads.push(structure);
-    if (table === 'context') this.#contexts.set(this.#rid, this.#provenance(this.#reads.slice(-2)));
+    if (table === 'context')
+      this.#from.contexts.set(this.#rid, this.#provenance(this.#reads.slice(-2)));
     if (table === 'pasid') this.#keepPasid();
   }
 
@@ -93,17 +92,17 @@ export class Sanitizer implements TraceSink {
 
   #keepPasid(): void {
     const pasid = this.#pasid >= 0 ? this.#pasid : this.#unit.context.ridPasid;
-    this.#pasids.set(pasidKey(this.#rid, pasid), this.#provenance(this.#reads.slice(-2)));
+    this.#from.pasids.set(pasidKey(this.#rid, pasid), this.#provenance(this.#reads.slice(-2)));
   }
 
   /** The IOTLB took an entry. */
   filled(source: number, sizeLg2: number, page: number): void {
     const key = pageKey(source, sizeLg2, page);
-    const context = this.#contexts.get(this.#rid)?.structures ?? [];
-    const pasid = this.#pasids.get(pasidKey(this.#rid, this.#unit.pasidTag))?.structures ?? [];
+    const context = this.#from.contexts.get(this.#rid)?.structures ?? [];
+    const pasid = this.#from.pasids.get(pasidKey(this.#rid, this.#unit.pasidTag))?.structures ?? [];
     const tables = this.#reads.filter(({ structure }) => TABLES_OF[structure] === undefined);
     const above = this.#unit.ttm === TTM.SCALABLE ? [...context, ...pasid] : context;
-    this.#pages.set(key, this.#provenance([...above, ...tables]));
+    this.#from.pages.set(key, this.#provenance([...above, ...tables]));
     this.#open.delete(key);
   }
 
@@ -111,33 +110,13 @@ export class Sanitizer implements TraceSink {
   used(rid: number, pasid: number, pfn: number, access: number, target: number): void {
     const priv = pasid >= 0 && (access & ACCESS.PRIV) !== 0 ? 1 : 0;
     const source = sourceOf(rid, pasid, priv);
-    const entry = this.#entryAt(source, spreadOf(rid, pasid), pfn);
+    const entry = this.#caches.iotlb.entryAt(source, spreadOf(rid, pasid), pfn);
     if (entry === undefined) return;
     const offset = pfn - entry.iovaPfn;
     const reason = this.#fresh.walk(rid, pasid, pfn, access, priv === 1);
     const stale = reason !== 0 || this.#fresh.translator.pfn !== target;
     if (stale) this.#report(entry, 'stale-translation', 'use', reason, offset);
     else if (this.#fresh.owesDirty(access)) this.#report(entry, 'stale-dirty', 'use', 0, offset);
-  }
-
-  #entryAt(source: number, spread: number, pfn: number): IotlbEntry | undefined {
-    for (const pageLg2 of [12, 21, 30]) {
-      const array = this.#caches.iotlb.arrayFor(pageLg2);
-      const frames = 2 ** (pageLg2 - 12);
-      const page = Math.floor(pfn / frames);
-      const slot = array.find(source, spread, page);
-      if (slot < 0) continue;
-      return {
-        source,
-        pageLg2,
-        iovaPfn: page * frames,
-        pfn: array.target[slot] as number,
-        meta: array.meta[slot] as number,
-        did: array.did[slot] as number,
-        pasid: array.pasid[slot] as number,
-      };
-    }
-    return undefined;
   }
 
   /**
@@ -160,13 +139,13 @@ export class Sanitizer implements TraceSink {
 
   #auditContext(rid: number): void {
     const facts = staleContext(this.#caches.context, this.#unit, this.#fresh, rid);
-    if (facts) this.#add(`context/${rid}`, { ...facts, provenance: this.#contexts.get(rid) });
+    if (facts) this.#add(`context/${rid}`, { ...facts, provenance: this.#from.contexts.get(rid) });
   }
 
   #auditPasid(rid: number, pasid: number, place: number): void {
     const facts = stalePasid(this.#caches.pasid, this.#unit, this.#fresh, rid, pasid, place);
     const key = pasidKey(rid, pasid);
-    if (facts) this.#add(`pasid/${key}`, { ...facts, provenance: this.#pasids.get(key) });
+    if (facts) this.#add(`pasid/${key}`, { ...facts, provenance: this.#from.pasids.get(key) });
   }
 
   #report(
@@ -188,7 +167,7 @@ export class Sanitizer implements TraceSink {
       did: entry.did,
       cached: `${hex((entry.pfn + offset) * 4096)}${kind === 'stale-dirty' ? ', page counted as dirty' : ''}`,
       fresh: reason === 0 ? hex(this.#fresh.translator.pfn * 4096) : `fault ${hex(reason)}`,
-      provenance: this.#pages.get(key),
+      provenance: this.#from.pages.get(key),
       entry,
     });
   }
@@ -229,7 +208,7 @@ export class Sanitizer implements TraceSink {
     for (const entry of this.#caches.iotlb.entries()) {
       if (entry.did !== did || this.#fresh.staleness(entry) === undefined) continue;
       const page = entry.iovaPfn / 2 ** (entry.pageLg2 - 12);
-      const provenance = this.#pages.get(pageKey(entry.source, entry.pageLg2, page));
+      const provenance = this.#from.pages.get(pageKey(entry.source, entry.pageLg2, page));
       const change = changeOf(this.#memory, provenance?.structures ?? []);
       if (change === undefined || !TABLE_LAYOUTS.has(change.structure)) continue;
       const { rid, pasid } = unpackSource(entry.source);
@@ -294,5 +273,18 @@ export class Sanitizer implements TraceSink {
       finding.verdict = 'late';
       this.#open.delete(key);
     }
+  }
+
+  /** Where the entries of the caches came from. */
+  snapshot(): SanitizerSnapshot {
+    return { commands: this.commands, log: [...this.#log], ...this.#from.save() };
+  }
+
+  /** Put a state back; without one nothing is known of the entries. Findings stay. */
+  restore(state: SanitizerSnapshot | undefined): void {
+    this.commands = state?.commands ?? 0;
+    this.#log.splice(0, this.#log.length, ...(state?.log ?? []));
+    this.#from.load(state);
+    this.#open.clear();
   }
 }

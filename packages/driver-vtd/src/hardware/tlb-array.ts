@@ -92,6 +92,11 @@ export class TlbArray {
     this.#base = base;
   }
 
+  /** Sets of four entries. */
+  get sets(): number {
+    return this.#nextWay.length;
+  }
+
   #set(page: number, spread: number): number {
     const mixed = Math.imul((page | 0) + Math.imul(spread, 0x2545_f491), 0x9e37_79b1);
     return (mixed >>> this.#shift) << WAYS_LG2;

@@ -43,7 +43,8 @@ export interface HostSnapshot {
     readonly dirtyTracking: boolean;
     readonly forcesSnooping: boolean;
   }[];
-  readonly tableMemory: Uint8Array;
+  /** Table memory, region by region. */
+  readonly tableMemory: readonly Uint8Array[];
   readonly pageRequests: readonly OpenGroupsState[];
 }
 
@@ -161,17 +162,19 @@ const loadDevice = (unit: UnitContext, saved: DeviceSnapshot): void => {
   }
 };
 
-/** Table memory up to its last byte that is not zero. */
-const usedBytes = ({ regions }: PageTablePool): Uint8Array => {
-  const region = regions[0];
-  if (!region) return new Uint8Array();
-  let words = region.i32.length;
-  while (words > 0 && region.i32[words - 1] === 0) words--;
-  return region.u8.slice(0, words * 4);
-};
+/** Table memory, each region up to its last byte that is not zero. */
+const usedBytes = ({ regions }: PageTablePool): Uint8Array[] =>
+  regions.map(({ i32, u8 }) => {
+    let words = i32.length;
+    while (words > 0 && i32[words - 1] === 0) words--;
+    return u8.slice(0, words * 4);
+  });
 
-const loadTableMemory = ({ regions }: PageTablePool, bytes: Uint8Array): void => {
-  const region = regions[0];
-  region?.u8.set(bytes);
-  region?.u8.fill(0, bytes.length);
+/** A region that came since keeps its tables: none of the domains knows them any more. */
+const loadTableMemory = ({ regions }: PageTablePool, memory: readonly Uint8Array[]): void => {
+  memory.forEach((bytes, index) => {
+    const u8 = regions[index]?.u8;
+    u8?.set(bytes);
+    u8?.fill(0, bytes.length);
+  });
 };

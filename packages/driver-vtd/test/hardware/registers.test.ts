@@ -370,9 +370,17 @@ describe('snapshot and restore', () => {
     expect(other.read(RID, IOVA)).toBe(0x80005);
   });
 
-  it('refuses the state of a unit with another register space', () => {
-    const big = new BenchUnit({ capabilities: { cap: { FRO: 0x200 } } }).unit.snapshot();
-    expect(() => new BenchUnit().unit.restore(big)).toThrow('register dwords');
+  it.each([
+    ['register space', { capabilities: { cap: { FRO: 0x200 } } }, 'register dwords'],
+    ['IOTLB size', { iotlbEntriesLg2: 5 }, 'sets of 4 KiB entries'],
+  ])('refuses the state of a unit with another %s, and changes nothing', (_, options, text) => {
+    const other = new BenchUnit(options);
+    other.setRoot(SCALABLE);
+    const bench = new BenchUnit().poke({ ...legacy(), ...secondStage() }).enable(LEGACY);
+    expect(bench.read(RID, IOVA)).toBe(0x44000);
+    const before = bench.unit.snapshot();
+    expect(() => bench.unit.restore(other.unit.snapshot())).toThrow(text);
+    expect(bench.unit.snapshot()).toEqual(before);
   });
 
   it('reset is power-on', () => {

@@ -186,6 +186,18 @@ describe('sanitizer', () => {
     expect(findings(strict)).toEqual([]);
   });
 
+  it('knows after a restore where the entries came from, and what was said about them', () => {
+    const bench = secondStageUnit();
+    const state = structuredClone(bench.unit.snapshot());
+    bench.submit([0x12]);
+    bench.unit.restore(state);
+    bench.poke({ 77864: 0x4500_0003n });
+    bench.read(RID, IOVA);
+    expect(findings(bench)).toMatchObject([
+      { kind: 'stale-translation', change: { address: 77864 }, verdict: 'missing' },
+    ]);
+  });
+
   it('is absent when off', () => {
     expect(new BenchUnit().unit.sanitizer).toBeUndefined();
   });
