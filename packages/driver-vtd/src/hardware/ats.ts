@@ -23,7 +23,8 @@ import {
   touchesInterruptRange,
 } from './request-rules.ts';
 import { RIGHT } from './second-stage-walker.ts';
-import { ADDRESS_TYPE, type TranslationRequest, type Translator } from './translate.ts';
+import type { Translator } from './translate.ts';
+import { ADDRESS_TYPE, type TranslationRequest } from './translation-request.ts';
 
 const { WRITE, EXEC, PRIV } = ACCESS;
 

@@ -10,7 +10,8 @@ import { PGTT } from '../spec/pasid-entry.ts';
 import { TTM } from '../spec/registers.ts';
 import { CONTEXT } from './context-cache.ts';
 import type { FaultReporter, RequestParts, RequestState } from './request-parts.ts';
-import { ADDRESS_TYPE, type Translator } from './translate.ts';
+import type { Translator } from './translate.ts';
+import { ADDRESS_TYPE } from './translation-request.ts';
 
 /** Serves page requests. */
 export class PageRequestService {

@@ -10,7 +10,8 @@ import type { PageRequestQueue } from './page-request-queue.ts';
 import type { ProtectedMemory } from './protected-memory.ts';
 import { requestType } from './request-rules.ts';
 import type { Sanitizer } from './sanitizer.ts';
-import { ADDRESS_TYPE, type Translator } from './translate.ts';
+import type { Translator } from './translate.ts';
+import { ADDRESS_TYPE } from './translation-request.ts';
 
 /** Blocked without a fault reason: protected memory, or requests the unit refuses when it is off. */
 export const BLOCKED_SILENTLY = -256;

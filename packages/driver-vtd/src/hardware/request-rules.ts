@@ -6,7 +6,7 @@ import { FAULT_REASON } from '../spec/fault-reasons.ts';
 import { REQUEST_TYPE } from './fault-recording.ts';
 import { TLB } from './iotlb.ts';
 import { RIGHT } from './second-stage-walker.ts';
-import { ADDRESS_TYPE, INTERRUPT_RANGE, type TranslationRequest } from './translate.ts';
+import { ADDRESS_TYPE, INTERRUPT_RANGE, type TranslationRequest } from './translation-request.ts';
 
 const EXEC_NEED = 1 << 30;
 const { READ, WRITE, EXEC, ATOMIC, ZERO_LENGTH } = ACCESS;

@@ -19,7 +19,8 @@ import {
 import { createTranslationRequest, inInterruptRange } from './request-rules.ts';
 import { RIGHT } from './second-stage-walker.ts';
 import type { TraceSink } from './trace.ts';
-import { ADDRESS_TYPE, type Translator } from './translate.ts';
+import type { Translator } from './translate.ts';
+import { ADDRESS_TYPE } from './translation-request.ts';
 
 const { READ, WRITE, EXEC, PRIV, ATOMIC, ZERO_LENGTH } = ACCESS;
 

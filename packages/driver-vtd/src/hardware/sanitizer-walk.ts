@@ -4,7 +4,8 @@
 import { ACCESS } from '@iommukit/core';
 import { type IotlbEntry, TLB } from './iotlb.ts';
 import { RIGHT } from './second-stage-walker.ts';
-import { ADDRESS_TYPE, type TranslationRequest, type Translator } from './translate.ts';
+import type { Translator } from './translate.ts';
+import { ADDRESS_TYPE, type TranslationRequest } from './translation-request.ts';
 
 /** Dirty bits: first stage bit 6, second stage bit 9. */
 const DIRTY_BITS = 0x240;

@@ -8,161 +8,36 @@ import { CONTEXT_TT } from '../spec/context-entry.ts';
 import { FAULT_REASON } from '../spec/fault-reasons.ts';
 import { PGTT } from '../spec/pasid-entry.ts';
 import { TTM } from '../spec/registers.ts';
-import { PendingUpdates } from './accessed-dirty.ts';
+import { isCanonical, legacyReason, passThroughSizeLg2 } from './address-checks.ts';
 import type { Caches } from './caches.ts';
 import type { Features } from './capabilities.ts';
 import { CONTEXT } from './context-cache.ts';
-import { ContextWalker } from './context-walker.ts';
-import {
-  createFirstStageRequest,
-  FirstStageWalker,
-  SCALABLE_SS_REASON,
-} from './first-stage-walker.ts';
+import { createFirstStageRequest, SCALABLE_SS_REASON } from './first-stage-walker.ts';
 import type { HardwareMemory } from './memory.ts';
 import { PASID_INFO } from './pasid-cache.ts';
-import { PasidWalker } from './pasid-walker.ts';
-import { RIGHT, SecondStageWalker, SS_FAIL } from './second-stage-walker.ts';
-import type { TraceSink } from './trace.ts';
-
-/** First and last frame of the interrupt address range FEEx_xxxxh. */
-export const INTERRUPT_RANGE = { FIRST_PFN: 0xf_ee00, LAST_PFN: 0xf_eeff } as const;
-
-/** Address types of requests (PCIe AT field). */
-export const ADDRESS_TYPE = { UNTRANSLATED: 0, TRANSLATION: 1, TRANSLATED: 2 } as const;
-
-/** What a request asks, filled before {@link Translator.resolve}. */
-export interface TranslationRequest {
-  rid: number;
-  /** 20 bits, -1 = none. */
-  pasid: number;
-  /** 4 KiB frame of the address, 52 bits. */
-  pfn: number;
-  /** Rights that must be there; 0 = report what is there. */
-  want: number;
-  /** Sets dirty bits where writing is allowed. */
-  write: boolean;
-  /** Complaints about missing permission say "write": write and atomic requests. */
-  blameWrite: boolean;
-  priv: boolean;
-  exec: boolean;
-  /** One of {@link ADDRESS_TYPE}, not TRANSLATED. */
-  addressType: number;
-}
-
-const PASS_THROUGH_LG2 = 30;
-const ALL_FRAMES = 2 ** 52;
-const HALF_57_FRAMES = 2 ** 44;
-const HALF_48_FRAMES = 2 ** 35;
+import { RIGHT, SS_FAIL } from './second-stage-walker.ts';
+import { ADDRESS_TYPE, INTERRUPT_RANGE, type TranslationRequest } from './translation-request.ts';
+import { TranslatorState } from './translator-state.ts';
 
 /** First major version that reports second-stage entries without permission as SSS.2. */
 const SS_NOT_PRESENT_MAJOR = 6;
 
 /** Translates; the result of the last call stands in its fields. */
-export class Translator {
-  /** Byte address of the root table, as latched by SRTP. */
-  rootTable = 0;
-  /** Translation table mode, as latched by SRTP. */
-  ttm: number = TTM.LEGACY;
-
-  /** 4 KiB frame of the result. */
-  pfn = 0;
-  rights = 0;
-  sizeLg2 = 12;
-  did = 0;
-  /** PASID whose entry was used: the request's or RID_PASID; 0 in legacy mode. */
-  pasidTag = 0;
-  /** PGTT code, 0 in legacy mode. */
-  pgtt = 0;
-  /** The result may be kept in the IOTLB: it came out of a walk. */
-  walked = false;
-  /** Completions carry N=1. */
-  noSnoop = false;
-  cleanWrite = true;
-  /** How the second stage failed, one of `SS_FAIL`; 0 = it did not. */
-  ssFailure = 0;
-  /** FPD of the entries that were reached. */
-  fpd = false;
-  /** Privilege that was applied. */
-  priv = false;
-
-  #ssirwe = false;
-
-  readonly pending = new PendingUpdates();
-  readonly context: ContextWalker;
-  readonly pasid: PasidWalker;
-  readonly secondStage: SecondStageWalker;
-  readonly firstStage: FirstStageWalker;
-  readonly #memory: HardwareMemory;
-  readonly #features: Features;
+export class Translator extends TranslatorState {
   readonly #coherentWalks: boolean;
   readonly #hawFrames: number;
   readonly #pasidBits: number;
   /** Frames below the second stage's limit, by AW code. */
   readonly #ssFrames: readonly number[];
   readonly #first = createFirstStageRequest();
-  /** Do accessed/dirty updates; off while a request is explained. */
-  commitUpdates = true;
 
   /** @param coherentWalks treat every walk as snooped, whatever PWSNP and SMPWCS say */
   constructor(memory: HardwareMemory, features: Features, caches: Caches, coherentWalks: boolean) {
-    this.#memory = memory;
-    this.#features = features;
+    super(memory, features, caches);
     this.#coherentWalks = coherentWalks;
-    this.context = new ContextWalker(memory, features, caches.context);
-    this.pasid = new PasidWalker(memory, features, caches.pasid);
-    this.secondStage = new SecondStageWalker(memory, features, this.pending);
-    this.firstStage = new FirstStageWalker(memory, features, this.pending, this.secondStage);
     this.#pasidBits = features.pasidBits;
     this.#hawFrames = 2 ** (features.hawBits - 12);
     this.#ssFrames = [0, 1, 2, 3].map((aw) => 2 ** (Math.min(features.mgawBits, 30 + 9 * aw) - 12));
-  }
-
-  /** Listen to every structure read; undefined = stop. */
-  set trace(sink: TraceSink | undefined) {
-    this.context.trace = sink;
-    this.pasid.trace = sink;
-    this.secondStage.trace = sink;
-    this.firstStage.trace = sink;
-  }
-
-  /**
-   * Make this a translator that changes nothing: no accessed/dirty updates, no cache fills.
-   * @param readCaches answer from the context and PASID caches
-   */
-  dry(readCaches: boolean): this {
-    this.commitUpdates = false;
-    for (const walker of [this.context, this.pasid]) {
-      walker.fillCache = false;
-      walker.readCache = readCaches;
-    }
-    return this;
-  }
-
-  /** RTADDR.SSIRWE, as latched by SRTP. */
-  get ssirwe(): boolean {
-    return this.#ssirwe;
-  }
-
-  set ssirwe(on: boolean) {
-    this.#ssirwe = on;
-    this.secondStage.interruptRights = on;
-  }
-
-  /** Take over another translator's latched state. */
-  follow(other: Translator): void {
-    this.rootTable = other.rootTable;
-    this.ttm = other.ttm;
-    this.ssirwe = other.ssirwe;
-  }
-
-  /** Whether the latched table mode is one this unit has: 0, or a fault reason. */
-  modeReason(pasid: number): number {
-    if (this.ttm === TTM.SCALABLE) return this.#features.scalable ? 0 : ROOT_TABLE;
-    if (this.ttm === TTM.ABORT)
-      return this.#features.abortDma ? FAULT_REASON.ABORT_DMA : ROOT_TABLE;
-    if (this.ttm === TTM.RESERVED) return ROOT_TABLE;
-    if (pasid >= 0) return FAULT_REASON.LEGACY_WITH_PASID;
-    return this.ssirwe ? ROOT_TABLE : 0;
   }
 
   /**
@@ -188,13 +63,13 @@ export class Translator {
   }
 
   #update(): number {
-    const features = this.#features;
+    const { features } = this;
     const snooped =
       this.#coherentWalks ||
       (features.scalableCoherent && (this.pasid.info & PASID_INFO.PWSNP) !== 0);
     const reason = this.pending.check(snooped);
     if (reason !== 0) return reason;
-    return this.commitUpdates ? this.pending.commit(this.#memory) : 0;
+    return this.commitUpdates ? this.pending.commit(this.memory) : 0;
   }
 
   #legacy(request: TranslationRequest): number {
@@ -252,7 +127,7 @@ export class Translator {
 
   #scalable(request: TranslationRequest): number {
     const tagged = request.pasid >= 0;
-    if (tagged && request.exec && this.#features.major >= 8) return FAULT_REASON.EXECUTE_REQUEST;
+    if (tagged && request.exec && this.features.major >= 8) return FAULT_REASON.EXECUTE_REQUEST;
     const reason = this.contextForScalable(request.rid, request.pasid, request.addressType);
     if (reason !== 0) return reason;
     const { context, pasid: entry } = this;
@@ -335,7 +210,7 @@ export class Translator {
 
   /** Before major version 6 an entry without permission is a missing permission, not 79h. */
   #scalableReason(failed: number, blameWrite: boolean): number {
-    if (failed === SS_FAIL.EMPTY && this.#features.major < SS_NOT_PRESENT_MAJOR)
+    if (failed === SS_FAIL.EMPTY && this.features.major < SS_NOT_PRESENT_MAJOR)
       return blameWrite ? FAULT_REASON.WRITE : FAULT_REASON.READ;
     return SCALABLE_SS_REASON[failed] as number;
   }
@@ -383,34 +258,4 @@ export class Translator {
       scalable ? FAULT_REASON.INTERRUPT_RANGE : FAULT_REASON.LEGACY_INTERRUPT_RANGE,
     );
   }
-}
-
-const ROOT_TABLE = FAULT_REASON.ROOT_TABLE_ADDRESS;
-
-/** Legacy reasons of second-stage failures: an empty entry is a missing permission. */
-function legacyReason(failed: number, blameWrite: boolean): number {
-  if (failed === SS_FAIL.ROOT_ACCESS) return FAULT_REASON.LEGACY_CONTEXT_INVALID;
-  if (failed === SS_FAIL.ACCESS) return FAULT_REASON.LEGACY_PAGING_ACCESS;
-  if (failed === SS_FAIL.RESERVED) return FAULT_REASON.LEGACY_PAGING_RESERVED;
-  if (failed === SS_FAIL.NO_READ) return FAULT_REASON.LEGACY_READ;
-  if (failed === SS_FAIL.NO_WRITE) return FAULT_REASON.LEGACY_WRITE;
-  return blameWrite ? FAULT_REASON.LEGACY_WRITE : FAULT_REASON.LEGACY_READ;
-}
-
-/** Whether bits 63:N-1 of an address are all equal. */
-function isCanonical(pfn: number, level5: boolean): boolean {
-  return level5
-    ? pfn < HALF_57_FRAMES || pfn >= ALL_FRAMES - HALF_57_FRAMES
-    : pfn < HALF_48_FRAMES || pfn >= ALL_FRAMES - HALF_48_FRAMES;
-}
-
-/** Largest of 1 GiB, 2 MiB, 4 KiB around a frame that stays clear of the interrupt range. */
-function passThroughSizeLg2(pfn: number): number {
-  for (const sizeLg2 of [PASS_THROUGH_LG2, 21]) {
-    const frames = 2 ** (sizeLg2 - 12);
-    const first = pfn - (pfn % frames);
-    if (first > INTERRUPT_RANGE.LAST_PFN || first + frames <= INTERRUPT_RANGE.FIRST_PFN)
-      return sizeLg2;
-  }
-  return 12;
 }

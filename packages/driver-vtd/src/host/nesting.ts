@@ -22,6 +22,7 @@ import { nestedEntry } from './pasid-entry.ts';
 import { PendingRanges } from './pending-ranges.ts';
 import { TranslatingDomain } from './translating-domain.ts';
 import type { UnitContext } from './unit-context.ts';
+import { INVALIDATE_BYTES, readInvalidation } from './user-invalidation.ts';
 
 /** `IOMMU_HWPT_DATA_VTD_S1`. */
 const HWPT_DATA_VTD_S1 = 1;
@@ -34,15 +35,8 @@ const S1 = { BYTES: 24, FLAGS: 0, PGTBL_ADDR: 8, ADDR_WIDTH: 16, RESERVED: 20 } 
 const S1_FLAG = { SRE: 1, EAFE: 2, WPE: 4 } as const;
 const S1_FLAGS = S1_FLAG.SRE | S1_FLAG.EAFE | S1_FLAG.WPE;
 
-/** `struct iommu_hwpt_vtd_s1_invalidate`. */
-const INV = { BYTES: 24, ADDR: 0, NPAGES: 8, FLAGS: 16, RESERVED: 20 } as const;
-/** `IOMMU_VTD_INV_FLAGS_LEAF`. */
-const INV_FLAG_LEAF = 1;
-
 const ALLOC_OP = 'IOMMU_HWPT_ALLOC';
 const INVALIDATE_OP = 'IOMMU_HWPT_INVALIDATE';
-const U32_ALL = 0xffff_ffff;
-const PAGES_OF_64_BITS = 2 ** 52;
 
 /** The guest's first stage as the user described it. */
 export interface NestedTables {
@@ -226,7 +220,8 @@ export class VtdNestedDomain extends TranslatingDomain implements NestedDomain {
     }
     try {
       for (let index = 0; index < array.entryCount; index++) {
-        this.#addEntry(array.copyEntry(index, INVALIDATE_DATA_VTD_S1, INV.BYTES, INV.BYTES));
+        const size = INVALIDATE_BYTES;
+        this.#addEntry(array.copyEntry(index, INVALIDATE_DATA_VTD_S1, size, size));
         array.done++;
       }
     } finally {
@@ -235,52 +230,12 @@ export class VtdNestedDomain extends TranslatingDomain implements NestedDomain {
   }
 
   #addEntry(bytes: Uint8Array): void {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const flags = view.getUint32(INV.FLAGS, true);
-    checkEntryFlags(flags, view.getUint32(INV.RESERVED, true));
-    const addrLo = view.getUint32(INV.ADDR, true);
-    const addrHi = view.getUint32(INV.ADDR + 4, true);
-    const pagesLo = view.getUint32(INV.NPAGES, true);
-    const pagesHi = view.getUint32(INV.NPAGES + 4, true);
-    const everything = pagesLo === U32_ALL && pagesHi === U32_ALL;
-    checkEntryRange(addrLo, addrHi, everything);
-    const startPfn = addrHi * 2 ** 20 + (addrLo >>> 12);
-    const pages = pagesHi * 2 ** 32 + pagesLo;
-    const lastPfn = everything ? PAGES_OF_64_BITS - 1 : lastPage(startPfn, pages);
+    const { startPfn, lastPfn, leavesOnly } = readInvalidation(bytes);
     this.#ranges.clear();
     this.#ranges.add(startPfn, lastPfn);
-    this.#tags.add(this.#ranges, (flags & INV_FLAG_LEAF) !== 0);
+    this.#tags.add(this.#ranges, leavesOnly);
   }
 }
-
-/** Zero pages count as one, and a range beyond 64 bits ends there. */
-const lastPage = (startPfn: number, pages: number): number =>
-  Math.min(startPfn + Math.max(pages, 1) - 1, PAGES_OF_64_BITS - 1);
-
-const checkEntryFlags = (flags: number, reserved: number): void => {
-  if ((flags & ~INV_FLAG_LEAF) === 0 && reserved === 0) return;
-  throw refuse(
-    'EOPNOTSUPP',
-    INVALIDATE_OP,
-    'invalidate-flags',
-    'an invalidation entry takes no flag but LEAF, and its reserved bytes must be zero',
-    { value: flags, accepted: '0 or IOMMU_VTD_INV_FLAGS_LEAF (1)' },
-  );
-};
-
-const checkEntryRange = (addrLo: number, addrHi: number, everything: boolean): void => {
-  const misaligned = (addrLo & 0xfff) !== 0;
-  if (!misaligned && !(everything && (addrLo !== 0 || addrHi !== 0))) return;
-  throw refuse(
-    'EINVAL',
-    INVALIDATE_OP,
-    misaligned ? 'invalidate-alignment' : 'invalidate-everything',
-    misaligned
-      ? 'the address of an invalidation entry must be a multiple of 4096'
-      : 'all pages (npages = 2^64 - 1) must start at address 0',
-    { value: u64(addrLo, addrHi) },
-  );
-};
 
 const misfit = (rule: string, message: string, details = {}) =>
   refuse('EINVAL', 'attach', rule, message, details);
