@@ -136,6 +136,18 @@ describe('page requests', () => {
     expect(sysWrite(process, fd, MEMORY, 24)).toBe(16);
   });
 
+  it('a group that memory takes only in part waits as a whole (iommufd_fault_fops_read)', () => {
+    const { context, process, devId, nestedId, unit, nic, faults } = nestedSetup();
+    context.deviceAttach(devId, nestedId);
+    unit.host.reportPageFault(nic, fault(1, -1, true));
+    for (const last of [false, true]) unit.host.reportPageFault(nic, fault(2, -1, last));
+    const end = MEMORY + 64 * 4096;
+    const fd = faults.outFaultFd;
+    expect(sysRead(process, fd, end - 80, 120)).toBe(40);
+    expect(sysRead(process, fd, end - 40, 80)).toBe(-14);
+    expect(sysRead(process, fd, end - 80, 80)).toBe(80);
+  });
+
   it('are answered INVALID by themselves when their attachment goes', () => {
     const { context, devId, nestedId, parentId, unit, nic, faults } = nestedSetup();
     context.deviceAttach(devId, nestedId);

@@ -106,6 +106,8 @@ describeIoas('iommufd_ioas alloc_hwpt_nested', (of, variant) => {
     expect(invalidate(kit, first, [[0, 0]], { entry_len: 9 })).toEqual(['EINVAL', 0n]);
     expect(invalidate(kit, first, [[0, 0]], { entry_len: 1 })).toEqual(['EINVAL', 0n]);
     expect(invalidate(kit, first, [[0, 0]], { entry_len: 0 })).toEqual(['EINVAL', 0n]);
+    expect(invalidate(kit, first, [[0, 0]], { entry_len: 4097 })).toEqual(['EINVAL', 0n]);
+    expect(invalidate(kit, first, [[0, 0]], { entry_num: 2 ** 19 + 1 })).toEqual(['EINVAL', 0n]);
     expect(invalidate(kit, first, [[0, 0]], { data_uptr: 0 })).toEqual(['EINVAL', 0n]);
     expect(invalidate(kit, first, [[0xffff_ffff, 0]])).toEqual(['EOPNOTSUPP', 0n]);
     expect(invalidate(kit, first, [[0, 4]])).toEqual(['EINVAL', 0n]);

@@ -138,9 +138,9 @@ export class FaultQueue implements IommufdObject, FileOperations {
       const cookie = this.#takeCookie(group);
       if (cookie < 0) return done > 0 ? done : cookie;
       this.#waiting.shift();
-      const copied = copyRecords(process, buffer, done, recordsOf(group, cookie));
-      done += copied;
-      if (copied < bytes) {
+      if (copyRecords(process, buffer, done, recordsOf(group, cookie))) done += bytes;
+      else {
+        // Of a group that does not get out whole nothing counts.
         this.#delivered[cookie - 1] = undefined;
         this.#waiting.unshift(group);
         return done > 0 ? done : EFAULT;
@@ -214,17 +214,16 @@ const recordsOf = (group: FaultGroup, cookie: number): PgfaultRecord[] =>
     cookie,
   }));
 
-/** Write records one behind the other; bytes written before a fault. */
+/** Write records one behind the other; false when some memory cannot be written. */
 const copyRecords = (
   process: Process,
   buffer: UserPointer,
   offset: number,
   records: readonly PgfaultRecord[],
-): number => {
+): boolean => {
   const bytes = new Uint8Array(PGFAULT_BYTES);
   const view = new DataView(bytes.buffer);
-  let done = 0;
-  for (const record of records) {
+  return records.every((record, index) => {
     view.setUint32(0, record.flags, true);
     view.setUint32(4, record.devId, true);
     view.setUint32(8, record.pasid, true);
@@ -232,10 +231,8 @@ const copyRecords = (
     view.setUint32(16, record.perm, true);
     view.setBigUint64(24, record.addr, true);
     view.setUint32(36, record.cookie, true);
-    if (!copyToUser(process, buffer, offset + done, bytes)) return done;
-    done += PGFAULT_BYTES;
-  }
-  return done;
+    return copyToUser(process, buffer, offset + index * PGFAULT_BYTES, bytes);
+  });
 };
 
 /** `IOMMU_FAULT_QUEUE_ALLOC`. */
