@@ -6,6 +6,7 @@ import {
   defineDriver,
   type IommuDriver,
   type IommuUnit,
+  type MigrationOps,
   type TranslationAgent,
   type UnitHost,
 } from '@iommukit/core';
@@ -24,6 +25,7 @@ import type { HostSnapshot } from './host/snapshot.ts';
 import { stateFromBytes, stateToBytes } from './host/state-bytes.ts';
 import { type HostOptions, VtdUnit } from './host/unit.ts';
 import { MessageGate } from './message-gate.ts';
+import { VtdMigration } from './migration.ts';
 
 /** What {@link vtd} takes. */
 export interface VtdOptions {
@@ -56,6 +58,7 @@ export interface VtdOptions {
 export class VtdIommuUnit extends VtdUnit {
   /** Registers, counters, `explain`. */
   readonly hardware: VtdHardware;
+  readonly migration: MigrationOps;
 
   /** Made by the driver {@link vtd} returns. */
   constructor(
@@ -68,6 +71,7 @@ export class VtdIommuUnit extends VtdUnit {
   ) {
     super(driver, agent, parts, pool, options);
     this.hardware = hardware;
+    this.migration = new VtdMigration(hardware, { unit: this, parts, pool });
   }
 
   /**

@@ -31,7 +31,7 @@ export {
   type PoolStats,
 } from './pool/pool.ts';
 export { createPoolIn, type HostPhysicalMemory } from './pool/pool-in-memory.ts';
-export type { PoolRegion } from './pool/shard.ts';
+export type { PoolRegion, ShardState } from './pool/shard.ts';
 export { attachTable, createTable, type TableHandle, tableHandle } from './table/create-table.ts';
 export {
   DIRTY,

@@ -14,7 +14,7 @@ const SM_CONTEXT_ENTRY_BYTES = 32;
  */
 export class ContextTables {
   /** Root table. */
-  readonly rootPa: number;
+  rootPa: number;
   readonly #memory: HostMemory;
   readonly #scalable: boolean;
   readonly #tables = new Map<number, number>();
@@ -41,7 +41,11 @@ export class ContextTables {
     return [...this.#tables];
   }
 
-  load(tables: readonly (readonly [key: number, pa: number])[]): void {
+  load(
+    tables: readonly (readonly [key: number, pa: number])[],
+    rootPa: number = this.rootPa,
+  ): void {
+    this.rootPa = rootPa;
     this.#tables.clear();
     for (const [key, pa] of tables) this.#tables.set(key, pa);
   }

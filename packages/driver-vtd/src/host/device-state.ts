@@ -15,7 +15,7 @@ export interface DeviceState {
   /** Width of the PASIDs that device and unit both have; 0 = none. */
   readonly pasidBits: number;
   /** Address of its context entry. */
-  readonly contextPa: number;
+  contextPa: number;
   /** PASID directory; 0 in legacy mode. */
   directoryPa: number;
   /** PASID tables by directory index. */

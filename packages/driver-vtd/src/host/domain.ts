@@ -5,10 +5,13 @@
  */
 import { type DirtyOps, type IommuUnit, type PagingDomain, PROT, refuse } from '@iommukit/core';
 import {
+  attachTable,
   createTable,
   type LeafRecord,
   type PageTable,
+  type PageTableFormat,
   type PageTablePool,
+  type TableHandle,
   vtdSecondStage,
   x86FirstStage,
 } from '@iommukit/pgtable-fast';
@@ -126,13 +129,22 @@ export class VtdPagingDomain extends TranslatingDomain implements PagingDomain, 
    * @throws {IommuError} ENOMEM when the pool is full
    */
   createTable(snoop: boolean): PageTable {
+    return inPool(() => createTable(this.#pool, this.#formatOf(snoop)));
+  }
+
+  /** Take over a table that a snapshot of the pool brought. */
+  adoptTable(handle: TableHandle): void {
+    const snoop = this.forcesSnooping && this.usesSecondStage;
+    this.table = attachTable(this.#pool, this.#formatOf(snoop), handle);
+  }
+
+  #formatOf(snoop: boolean): PageTableFormat {
     const { firstStage, geometry } = this.options;
     const { levels, pageSizesLg2 } = geometry;
     const oaBits = this.context.caps.hostAddressBits;
-    const format = firstStage
+    return firstStage
       ? x86FirstStage({ levels: levels as 4 | 5, oaBits, pageSizesLg2 })
       : vtdSecondStage({ levels: levels as 3 | 4 | 5, snoop, oaBits, pageSizesLg2 });
-    return inPool(() => createTable(this.#pool, format));
   }
 
   mapRuns(iovaFrame: number, runs: Float64Array, runCount: number, prot: number): number {

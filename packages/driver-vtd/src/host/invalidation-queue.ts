@@ -41,8 +41,8 @@ export class InvalidationQueue {
   readonly #registers: RegisterFile;
   readonly #memory: HostMemory;
   readonly #slotLg2: number;
-  readonly #ring: number;
-  readonly #statusPa: number;
+  #ring: number;
+  #statusPa: number;
   #batch = new Uint32Array(64 * WORDS);
   #used = 0;
   #tail = 0;
@@ -246,6 +246,17 @@ export class InvalidationQueue {
     return refuse('EIO', 'invalidate', 'invalidation-queue', `${message}; IQERCD.IQEI is ${code}`, {
       value: code,
     });
+  }
+
+  /** Where ring and wait status are, physical byte addresses. */
+  get place(): { readonly ringPa: number; readonly statusPa: number } {
+    return { ringPa: this.#ring, statusPa: this.#statusPa };
+  }
+
+  /** Take over a ring and a wait status that a snapshot brought. */
+  adopt({ ringPa, statusPa }: InvalidationQueue['place']): void {
+    this.#ring = ringPa;
+    this.#statusPa = statusPa;
   }
 
   /** Ring position and sequence, for a snapshot. */

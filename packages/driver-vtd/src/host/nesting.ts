@@ -49,7 +49,8 @@ export interface NestedTables {
   readonly extendedAccessed: boolean;
 }
 
-interface UserTables extends NestedTables {
+/** What a guest said of its tables. */
+export interface UserTables extends NestedTables {
   readonly addrWidthBits: number;
 }
 
@@ -135,7 +136,7 @@ export class VtdNestedDomain extends TranslatingDomain implements NestedDomain {
   readonly pasidCompatible: boolean;
   readonly ownsPasidTable = false;
   readonly usesSecondStage = true;
-  readonly #tables: UserTables;
+  readonly tables: UserTables;
   /** What the guest's own invalidations must reach. */
   readonly #tags = new CacheTags();
   readonly #ranges = new PendingRanges();
@@ -149,7 +150,7 @@ export class VtdNestedDomain extends TranslatingDomain implements NestedDomain {
   ) {
     super(unit, context);
     this.parent = parent;
-    this.#tables = tables;
+    this.tables = tables;
     this.pasidCompatible = pasidCompatible;
     parent.children.add(this);
   }
@@ -164,11 +165,11 @@ export class VtdNestedDomain extends TranslatingDomain implements NestedDomain {
       throw misfit('nesting', `${unit.name} does not nest (ECAP.NEST or scalable mode)`);
     }
     this.parent.checkFits(unit);
-    checkTables(unit.caps, this.#tables);
+    checkTables(unit.caps, this.tables);
   }
 
   pasidEntry(unit: UnitContext, did: number): Uint32Array {
-    return nestedEntry(unit.caps, this.parent, this.#tables, did);
+    return nestedEntry(unit.caps, this.parent, this.tables, did);
   }
 
   contextEntry(): Uint32Array {

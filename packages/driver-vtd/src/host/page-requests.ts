@@ -55,7 +55,7 @@ export class PageRequests implements PriOps {
   /** Overflows seen (PRS.PRO); the hardware answered the lost requests itself. */
   overflows = 0;
   readonly #unit: UnitContext;
-  readonly #queuePa: number;
+  #queuePa: number;
   readonly #words = new Uint32Array(DESCRIPTOR_WORDS);
   readonly #canonicalBits: number;
   /** Incomplete groups by device. */
@@ -147,6 +147,16 @@ export class PageRequests implements PriOps {
   /** The device leaves. */
   forget(device: DeviceState): void {
     this.#open.delete(device);
+  }
+
+  /** Where the queue is, physical byte address. */
+  get queuePa(): number {
+    return this.#queuePa;
+  }
+
+  /** Take over a queue that a snapshot brought. */
+  adopt(queuePa: number): void {
+    this.#queuePa = queuePa;
   }
 
   /** Incomplete groups, for a snapshot. */

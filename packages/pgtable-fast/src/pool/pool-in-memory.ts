@@ -14,6 +14,8 @@ export interface HostPhysicalMemory {
     readonly base: number;
     readonly size: number;
     readonly byteOffset: number;
+    /** False: the pool's owner saves its bytes itself. */
+    readonly carried?: boolean;
     buffer(): ArrayBuffer | SharedArrayBuffer;
   }): { refresh(): void };
 }
@@ -56,6 +58,7 @@ const poolFollower = (memory: HostPhysicalMemory): ((region: PoolRegion) => void
         base: region.base + covered,
         size: region.size - covered,
         byteOffset: region.byteOffset + covered,
+        carried: false,
         buffer: () => region.buffer,
       }),
     );

@@ -4,8 +4,8 @@
  */
 import type { EngineBuild } from '../engine/engine.ts';
 import type { WasmMemory } from '../engine/webassembly.ts';
-import { CHUNK_BYTES, HEADER, ORDERS } from './pool-layout.ts';
-import { type PoolRegion, Shard } from './shard.ts';
+import { CHUNK_BYTES, CONTROL_BYTES, HEADER, ORDERS } from './pool-layout.ts';
+import { type PoolRegion, Shard, type ShardState } from './shard.ts';
 
 /** Options of {@link createPool}. All sizes in bytes. */
 export interface PoolOptions {
@@ -83,6 +83,20 @@ function complete(options: PoolOptions): Required<Omit<PoolOptions, 'build'>> {
     prefaultBytes,
     shared: options.shared ?? false,
   };
+}
+
+const PAGE_BYTES = 4096;
+
+function checkShardState({ size, bytes, freeBlocks }: ShardState, shard: Shard): void {
+  const whole = size >= CHUNK_BYTES && size % CHUNK_BYTES === 0 && size <= shard.maxBytes;
+  if (!whole || bytes.length > size || bytes.length % 4 !== 0) {
+    throw new RangeError(`pool state: ${bytes.length} bytes of a shard of ${size}`);
+  }
+  const end = shard.byteOffset + size;
+  for (const block of freeBlocks) {
+    if (block % CONTROL_BYTES === 0 && block >= shard.byteOffset && block < end) continue;
+    throw new RangeError(`pool state: no control block at ${block}`);
+  }
 }
 
 /** Called after a region has grown, or with `isNew` after one was added. */
@@ -195,6 +209,36 @@ export class PageTablePool {
     });
     this.shards.push(shard);
     return shard;
+  }
+
+  /** Everything in the pool, for a pool at the same base in another process. */
+  save(): ShardState[] {
+    return this.shards.map((shard) => shard.save());
+  }
+
+  /**
+   * Make room for a state; tables stay.
+   *
+   * @throws {RangeError} when the pool cannot hold it, or it is no state of a pool
+   */
+  reserveFor(states: readonly ShardState[]): void {
+    if (states.length === 0) throw new RangeError('pool state: no shard');
+    states.forEach((state, index) => {
+      const shard = this.shards[index] ?? this.addShard();
+      if (!shard) throw new RangeError(`pool state: no room for shard ${index}`);
+      checkShardState(state, shard);
+      const missing = (state.size - shard.size) / PAGE_BYTES;
+      if (missing > 0 && shard.grow(missing) !== 0) {
+        throw new RangeError(`pool state: no memory for ${state.size} bytes`);
+      }
+    });
+  }
+
+  /** Put a state in place after {@link reserveFor}; tables made before are none any more. */
+  load(states: readonly ShardState[]): void {
+    states.forEach((state, index) => {
+      (this.shards[index] as Shard).load(state);
+    });
   }
 
   /** Counts over all shards; allocates its result. */

@@ -36,6 +36,16 @@ export interface PoolRegion {
   readonly i32: Int32Array;
 }
 
+/** State of one shard: what {@link Shard.save} gives. */
+export interface ShardState {
+  /** Bytes of the memory. */
+  readonly size: number;
+  /** Its start; the rest is zero. */
+  readonly bytes: Uint8Array;
+  /** Offsets of control blocks that no table has. */
+  readonly freeBlocks: readonly number[];
+}
+
 /** What {@link Shard} needs to be told. */
 export interface ShardOptions {
   readonly name: string;
@@ -167,6 +177,26 @@ export class Shard implements PoolRegion {
   releaseControlBlock(block: number): void {
     this.words.fill(0, block >>> 2, (block + CONTROL_BYTES) >>> 2);
     this.#freeBlocks.push(block);
+  }
+
+  /** Memory up to its last byte that is not zero, and control blocks to give out. */
+  save(): ShardState {
+    const { i32, u8, size } = this;
+    let words = i32.length;
+    while (words > 0 && i32[words - 1] === 0) words--;
+    return { size, bytes: u8.slice(0, words * 4), freeBlocks: [...this.#freeBlocks] };
+  }
+
+  /**
+   * Put a state in place of everything; tables made before are none any more.
+   *
+   * @param state of a shard at this base, of this size or smaller
+   */
+  load(state: ShardState): void {
+    this.u8.set(state.bytes);
+    this.u8.fill(0, state.bytes.length);
+    this.i32[HEADER.LIMIT] = (this.byteOffset + this.size) / PAGE_BYTES;
+    this.#freeBlocks.splice(0, this.#freeBlocks.length, ...state.freeBlocks);
   }
 
   /** Offset of a scratch area for another thread, 0 when there is no memory left or no table yet. */

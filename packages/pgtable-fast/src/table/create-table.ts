@@ -111,5 +111,7 @@ export function attachTable(
     throw new RangeError(
       `attachTable: shard ${handle.shard} of ${pool.shards.length} does not exist`,
     );
-  return new (classOf(shard, format))(format, handle.block);
+  const table = new (classOf(shard, format))(format, handle.block);
+  handles.set(table, handle);
+  return table;
 }
