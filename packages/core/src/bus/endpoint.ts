@@ -1,6 +1,7 @@
 import { addressToPfn } from '@iommukit/bits';
 import type { EndpointState } from '../snapshot/scenario-state.ts';
 import { DeviceTlb, type DeviceTlbEntry } from './device-tlb.ts';
+import type { DmaOptions, EndpointOptions, WantedPage } from './endpoint-options.ts';
 import type { IommuGroup } from './group.ts';
 import type { Machine } from './machine.ts';
 import {
@@ -17,41 +18,6 @@ import {
 const PAGE_BYTES = 4096;
 const PRG_INDEXES = 512;
 
-/** What a device is and can do. */
-export interface EndpointOptions {
-  /** Requester id, `'00:04.0'` or the 16-bit number. */
-  readonly rid: string | number;
-  /** Name for messages; default the RID's name. */
-  readonly name?: string;
-  /** PASID width of the device, 0 to 20; default 0 = no PASID capability. */
-  readonly pasidBits?: number;
-  /** Device asks for translations itself and caches them (PCIe ATS). */
-  readonly ats?: boolean;
-  /** Device asks for missing pages (PCIe PRI); needs ATS. */
-  readonly pri?: boolean;
-  /** Pages that the device's own TLB holds; default {@link DEVICE_TLB_ENTRIES}. */
-  readonly deviceTlbEntries?: number;
-  /** How an ATS device answers invalidations of its TLB; default `COMPLETE`. */
-  readonly invalidationAnswer?: InvalidationAnswer;
-  /** Name of the IOMMU group it falls into; default a group of its own. */
-  readonly group?: string;
-}
-
-/** How a request is made. */
-export interface DmaOptions {
-  /** 20 bits; default none. */
-  readonly pasid?: number;
-  /** Extra {@link ACCESS} bits, `ACCESS.PRIV` for instance. */
-  readonly access?: number;
-}
-
-/** A page that a device asks for. */
-export interface WantedPage {
-  /** Byte address, 64 bits. */
-  readonly iova: number | bigint;
-  readonly write: boolean;
-}
-
 type PageResponseListener = (code: number) => void;
 
 /**
@@ -64,6 +30,8 @@ export class Endpoint {
   readonly pasidBits: number;
   readonly ats: boolean;
   readonly pri: boolean;
+  /** Its requests may have the No Snoop attribute. */
+  readonly noSnoop: boolean;
   readonly group: IommuGroup;
   /** The device's own TLB (ATC), used by ATS devices. */
   readonly deviceTlb: DeviceTlb;
@@ -85,6 +53,7 @@ export class Endpoint {
     this.pasidBits = options.pasidBits ?? 0;
     this.ats = options.ats ?? false;
     this.pri = options.pri ?? false;
+    this.noSnoop = options.noSnoop ?? false;
     this.deviceTlb = new DeviceTlb(options.deviceTlbEntries);
     this.invalidationAnswer = options.invalidationAnswer ?? INVALIDATION_ANSWER.COMPLETE;
   }

@@ -5,7 +5,8 @@ import { refuse } from '../errors.ts';
 import { PhysicalMemory } from '../memory/physical-memory.ts';
 import type { BusState } from '../snapshot/scenario-state.ts';
 import { formatRid, parseRid } from './bdf.ts';
-import { Endpoint, type EndpointOptions } from './endpoint.ts';
+import { Endpoint } from './endpoint.ts';
+import type { EndpointOptions } from './endpoint-options.ts';
 import { IommuGroups } from './group.ts';
 import {
   type BusPort,

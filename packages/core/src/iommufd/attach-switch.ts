@@ -7,6 +7,7 @@
 import type { Domain } from '../driver/domains.ts';
 import { refuse } from '../errors.ts';
 import { checkAllocation } from '../memory/index.ts';
+import { checkCompatible } from './coherency.ts';
 import type { IommufdDevice } from './device.ts';
 import { type AttachHandle, RID_PASID } from './group.ts';
 
@@ -18,6 +19,7 @@ export const setDomain = (
   old: AttachHandle | undefined,
 ): void => {
   checkPasid(op, device, handle, old !== undefined);
+  checkCompatible(op, device, handle.hwpt);
   const { hwpt, pasid } = handle;
   checkAllocation(device.context.machine.memory, op, 'an attach handle');
   if (hwpt.fault) enableFaults(op, device);

@@ -26,6 +26,7 @@ import {
 } from '../uapi/structs.ts';
 import { changePageTable, detachDevice } from './attach.ts';
 import { Call } from './call.ts';
+import { type CoherencyPolicy, isDmaCoherent, setCoherency } from './coherency.ts';
 import { type BusDevice, bindDevice, type IommufdDevice, unbindDevice } from './device.ts';
 import { type IommufdGroup, RID_PASID } from './group.ts';
 import { HANDLERS, type Handler } from './handlers.ts';
@@ -164,6 +165,29 @@ export class IommufdContext extends TypedCalls {
   /** Detach; silent when nothing is attached. */
   deviceDetach(devId: number, pasid: number = RID_PASID): void {
     detachDevice(this.find('iommufd_device_detach', devId, 'DEVICE'), pasid);
+  }
+
+  /**
+   * Say whether DMA through an IOAS is forced to snoop, before its first HWPT. Beyond Linux 7.3,
+   * which does `auto`.
+   *
+   * @throws {IommuError} ENOENT; EINVAL for another word; EBUSY when it has HWPTs
+   */
+  ioasSetCoherency(ioasId: number, policy: CoherencyPolicy): void {
+    const op = 'ioasSetCoherency';
+    setCoherency(op, this.find(op, ioasId, 'IOAS'), policy);
+  }
+
+  /**
+   * Whether all DMA of a bound device is coherent with the CPU's caches, as it is attached now:
+   * it never uses No Snoop, or the HWPT of its RID overrules it.
+   *
+   * @throws {IommuError} ENOENT
+   */
+  deviceIsCoherent(devId: number): boolean {
+    const device = this.find('deviceIsCoherent', devId, 'DEVICE');
+    const endpoint = this.machine.endpoint(device.device.rid);
+    return isDmaCoherent(device, endpoint?.noSnoop ?? false);
   }
 
   /** Close the descriptor: bound devices are unbound, then every object goes. */

@@ -4,12 +4,13 @@
  * @linux drivers/iommu/iommufd/hw_pagetable.c
  * @module
  */
-import type { NestedDomain, PagingDomain } from '../driver/domains.ts';
+import type { NestedDomain } from '../driver/domains.ts';
 import { refuse } from '../errors.ts';
 import { checkAllocation } from '../memory/index.ts';
 import { HW_CAP, HWPT_ALLOC } from '../uapi/constants.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';
+import { enforceCoherency } from './coherency.ts';
 import type { IommufdDevice } from './device.ts';
 import { abortHwpt, type DriverRequest, type Hwpt, HwptNested, HwptPaging } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
@@ -71,7 +72,7 @@ const makeDomain = (
     flags: driverFlags(flags),
     userData,
   });
-  const coherent = device.unit.caps.enforcesCacheCoherency && enforceCoherency(domain);
+  const coherent = enforceCoherency(op, device.unit, ioas, domain);
   const hwpt = new HwptPaging(id, ioas, domain, {
     nestParent: (flags & HWPT_ALLOC.NEST_PARENT) !== 0,
     pasid: (flags & HWPT_ALLOC.PASID) !== 0,
@@ -79,16 +80,6 @@ const makeDomain = (
   });
   hwpt.enforceCacheCoherency = coherent;
   return hwpt;
-};
-
-/** Force snooping on a new domain, which is given back when that throws. */
-const enforceCoherency = (domain: PagingDomain): boolean => {
-  try {
-    return domain.enforcesCacheCoherency || (domain.enforceCacheCoherency?.() ?? false);
-  } catch (error) {
-    domain.free();
-    throw error;
-  }
 };
 
 const checkPagingFlags = (op: string, device: IommufdDevice, flags: number): void => {

@@ -1,6 +1,7 @@
 export { Access, type AccessOptions } from './access.ts';
 export { changePageTable, detachDevice } from './attach.ts';
 export { Call } from './call.ts';
+export type { CoherencyPolicy } from './coherency.ts';
 export { IommufdContext, type IommufdOptions, openIommufd } from './context.ts';
 export { type BusDevice, bindDevice, IommufdDevice, unbindDevice } from './device.ts';
 export {

@@ -16,6 +16,7 @@ import {
 import type { IommuCommand } from '../uapi/structs.ts';
 import { copyFromUser, copyToUser } from '../uapi/user-access.ts';
 import type { Call } from './call.ts';
+import type { CoherencyPolicy } from './coherency.ts';
 import type { IommufdContext } from './context.ts';
 import type { IommufdDevice } from './device.ts';
 import type { HwptPaging } from './hwpt.ts';
@@ -32,6 +33,8 @@ export class Ioas implements IommufdObject {
   readonly iopt: IoPagetable;
   /** HWPTs over this IOAS in the order they were made. */
   readonly hwpts: HwptPaging[] = [];
+  /** Whether DMA through its HWPTs is forced to snoop; Linux 7.3 knows `auto` alone. */
+  coherency: CoherencyPolicy = 'auto';
 
   constructor(context: IommufdContext, id: number, iopt = new IoPagetable(context.pins)) {
     this.context = context;

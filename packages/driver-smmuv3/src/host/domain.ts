@@ -98,16 +98,18 @@ export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain 
     this.#table.destroy();
   }
 
-  /** @throws {IommuError} EINVAL for a unit with other widths */
+  /**
+   * @throws {IommuError} EINVAL for another SMMU: its VMIDs and its invalidations are its own
+   * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c (arm_smmu_attach_dev)
+   */
   checkFits(unit: UnitContext): void {
-    const { ipaBits, oaBits } = this.context.caps;
-    if (unit.caps.ipaBits >= ipaBits && unit.caps.oaBits >= oaBits) return;
+    if (unit === this.context) return;
     throw refuse(
       'EINVAL',
       'attach',
       'domain-fits-unit',
-      `${unit.name} translates ${unit.caps.ipaBits} to ${unit.caps.oaBits} bits, this domain ${ipaBits} to ${oaBits}`,
-      { owner: unit.name, accepted: 'a domain allocated for a device of this unit' },
+      `this domain belongs to ${this.context.name}, and ${unit.name} shares no domains`,
+      { owner: this.context.name, accepted: `a domain allocated for a device of ${unit.name}` },
     );
   }
 
