@@ -20,7 +20,8 @@ import type { Ioas } from './ioas.ts';
  */
 export type CoherencyPolicy = 'auto' | 'required' | 'off';
 
-const POLICIES: readonly string[] = ['auto', 'required', 'off'] satisfies CoherencyPolicy[];
+/** Every policy; snapshots keep the position in this list. */
+export const COHERENCY_POLICIES: readonly CoherencyPolicy[] = ['auto', 'required', 'off'];
 
 /**
  * Set the policy of an IOAS, before its first HWPT.
@@ -28,9 +29,9 @@ const POLICIES: readonly string[] = ['auto', 'required', 'off'] satisfies Cohere
  * @throws {IommuError} EINVAL for another word; EBUSY when HWPTs stand on it
  */
 export const setCoherency = (op: string, ioas: Ioas, policy: CoherencyPolicy): void => {
-  if (!POLICIES.includes(policy)) {
+  if (!COHERENCY_POLICIES.includes(policy)) {
     throw refuse('EINVAL', op, 'coherency-policy', `'${policy}' is no coherency policy`, {
-      accepted: POLICIES.join(', '),
+      accepted: COHERENCY_POLICIES.join(', '),
     });
   }
   const first = ioas.hwpts[0];

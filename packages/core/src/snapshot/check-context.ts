@@ -2,6 +2,7 @@
  * Saved contexts: ids must be there, of the right kind, and fit together.
  * @module
  */
+import { COHERENCY_POLICIES } from '../iommufd/coherency.ts';
 import { need, needIndex, needUnique } from './check.ts';
 import { checkIopt, checkPages } from './check-iopt.ts';
 import type { RamFrames } from './check-memory.ts';
@@ -177,7 +178,8 @@ const checkDevice = (
 };
 
 const checkIoas = (ioas: StateOf<'IOAS'>, ids: Ids, context: ContextState): void => {
-  const { iopt, hwpts, shadow } = ioas;
+  const { iopt, hwpts, shadow, coherency } = ioas;
+  need(coherency < COHERENCY_POLICIES.length, 'an unknown coherency policy', coherency);
   checkIopt(iopt, context.pages);
   for (const id of hwpts) {
     ids.need(id, 'HWPT_PAGING');

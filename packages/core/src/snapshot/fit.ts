@@ -99,6 +99,7 @@ export const checkEndpoint = (
   same(`PASID width of ${what}`, endpoint.pasidBits, state.pasidBits);
   same(`ATS of ${what}`, endpoint.ats, state.ats);
   same(`PRI of ${what}`, endpoint.pri, state.pri);
+  same(`No Snoop of ${what}`, endpoint.noSnoop, state.noSnoop);
   same(`device TLB of ${what}`, endpoint.deviceTlb.capacity, state.deviceTlbEntries);
   const key = bus.groups[state.group]?.key ?? '';
   const known = machine.saveBus().groups.find(({ id }) => id === endpoint.group.id);

@@ -63,6 +63,8 @@ const CHILD = struct({ start: u64, last: u64, parentStart: u64, parentLast: u64,
 const IOAS = struct({
   id: u32,
   users: u32,
+  /** Position in `COHERENCY_POLICIES`. */
+  coherency: u8,
   iopt: IOPT,
   hwpts: list(u32),
   shadow: optional(struct({ parent: u32, children: list(CHILD) })),

@@ -2,8 +2,10 @@
  * The objects of one context, kind by kind: each is made after those it refers to.
  * @module
  */
+
 import type { PageFault } from '../driver/faults.ts';
 import { Access } from '../iommufd/access.ts';
+import { COHERENCY_POLICIES } from '../iommufd/coherency.ts';
 import type { IommufdContext } from '../iommufd/context.ts';
 import { IommufdDevice } from '../iommufd/device.ts';
 import { type FaultGroup, FaultQueue } from '../iommufd/fault-queue.ts';
@@ -146,8 +148,9 @@ export class ObjectLoader {
 
   #areas(): void {
     const pages = this.#state.pages.map((state) => loadPages(this.#graph, this.#context, state));
-    for (const { id, iopt, shadow } of this.#all('IOAS')) {
+    for (const { id, coherency, iopt, shadow } of this.#all('IOAS')) {
       const ioas = this.#find(id, 'IOAS');
+      ioas.coherency = COHERENCY_POLICIES[coherency] ?? 'auto';
       loadAreas(ioas, iopt, pages);
       if (shadow) (ioas as ShadowIoas).load(shadow.children);
     }

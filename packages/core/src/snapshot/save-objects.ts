@@ -2,9 +2,11 @@
  * The objects of a context, one function per kind, as a snapshot holds them.
  * @module
  */
+
 import type { IommuUnit } from '../driver/contract.ts';
 import type { PageFault } from '../driver/faults.ts';
 import type { Access } from '../iommufd/access.ts';
+import { COHERENCY_POLICIES } from '../iommufd/coherency.ts';
 import type { IommufdDevice } from '../iommufd/device.ts';
 import type { FaultGroup, FaultQueue } from '../iommufd/fault-queue.ts';
 import type { HwQueue } from '../iommufd/hw-queue.ts';
@@ -75,6 +77,7 @@ const saveIoas = (ioas: Ioas, { pages }: ObjectScope): StateOf<'IOAS'> => ({
   kind: 'IOAS',
   id: ioas.id,
   users: ioas.users,
+  coherency: COHERENCY_POLICIES.indexOf(ioas.coherency),
   iopt: saveIopt(ioas, pages),
   hwpts: ioas.hwpts.map(({ id }) => id),
   shadow:

@@ -90,7 +90,7 @@ const saveBus = (machine: Machine): BusState => {
   return {
     ...bus,
     endpoints: machine.endpoints.map((endpoint) => {
-      const { rid, name, pasidBits, ats, pri, deviceTlb, group } = endpoint;
+      const { rid, name, pasidBits, ats, pri, noSnoop, deviceTlb, group } = endpoint;
       const unit = machine.unitOf(endpoint);
       return {
         rid,
@@ -98,6 +98,7 @@ const saveBus = (machine: Machine): BusState => {
         pasidBits,
         ats,
         pri,
+        noSnoop,
         deviceTlbEntries: deviceTlb.capacity,
         unit: unit ? machine.units.indexOf(unit) : -1,
         group: bus.groups.findIndex(({ id }) => id === group.id),

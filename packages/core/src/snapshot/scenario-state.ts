@@ -30,6 +30,7 @@ const ENDPOINT = struct({
   pasidBits: u8,
   ats: bool,
   pri: bool,
+  noSnoop: bool,
   deviceTlbEntries: nat,
   /** Positions of its unit (-1 = none) and group. */
   unit: int,
