@@ -84,3 +84,5 @@ function codedFrame(entry: u64, va: u64): u64 {
 /** The dirty bit of two entries, at DIRTY_POS. */
 export const DIRTY_POS: i32 = 6;
 @inline export function dirtyBits(v: v128): v128 { return v; }
+/** Two entries without their dirty bits. */
+@inline export function cleaned(v: v128): v128 { return v128.and(v, i64x2.splat(~D)); }

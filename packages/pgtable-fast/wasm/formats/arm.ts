@@ -141,3 +141,8 @@ export const DIRTY_POS: i32 = 51;
   const write = i64x2.shl(v, 44); // bit 7 to bit 51
   return ARM_STAGE == 1 ? v128.andnot(v, write) : v128.and(v, write);
 }
+/** Two entries without their dirty state: not written yet, where DBM says that it is one. */
+@inline export function cleaned(v: v128): v128 {
+  const tracked = v128.and(i64x2.shr_u(v, 44), i64x2.splat(AP2)); // bit 51 to bit 7
+  return ARM_STAGE == 1 ? v128.or(v, tracked) : v128.andnot(v, tracked);
+}
