@@ -1,5 +1,5 @@
 /** Seed 001, groups A to C: what may share a table, and with whom (the IOASID set thread of 2021). */
-import { createProcess, HWPT_ALLOC, HWPT_DATA, openIommufd } from '@iommukit/core';
+import { createProcess, HWPT_ALLOC, HWPT_DATA, HwptPaging, openIommufd } from '@iommukit/core';
 import { smmuv3 } from '@iommukit/driver-smmuv3';
 import type { VtdIommuUnit, VtdOptions } from '@iommukit/driver-vtd';
 import { describe, expect, it } from 'vitest';
@@ -56,54 +56,68 @@ describe('S001 A: one first-stage table, several PASIDs', () => {
   });
 });
 
+/** Key of requests without PASID. */
+const RID_PASID = 0;
+
+/** How an address space says that it is coherent, or not. */
+interface CoherencyMode {
+  readonly options: Omit<VtdOptions, 'capabilities'>;
+  /** By policy of the IOAS; otherwise by the table that is made for a device. */
+  readonly policy: boolean;
+  readonly refusal: string;
+}
+
+const BY_TABLE = { policy: false, refusal: 'EINVAL domain-fits-unit' } as const;
+const BY_POLICY = { policy: true, refusal: 'EINVAL coherency-required' } as const;
+const SECOND_STAGE = { firstStageByDefault: false } as const;
+
 /** A NIC and a disk behind a unit that forces snooping, an IGD behind one that cannot (ECAP.SC=0). */
-const mixedCoherency = (options: Omit<VtdOptions, 'capabilities'>) => {
+const mixedCoherency = ({ options, policy }: CoherencyMode) => {
   const scenario = new Scenario([
     { driver: vtd48(options), devices: [DEV_A, DEV_B] },
     { driver: vtd48(options, { SC: 0 }), devices: [{ rid: '00:02.0', name: 'igd' }] },
   ]);
   const context = openIommufd(scenario.vmm, scenario.machine);
   const [nic = 0, disk = 0, igd = 0] = scenario.devices.map((each) => context.bindDevice(each));
-  /** An address space, with all guest RAM, whose table is made for a device. */
-  const space = (devId: number) => {
+  /** An address space with all guest RAM, for a device to be attached to. */
+  const space = (devId: number, coherent: boolean) => {
     const { outIoasId: ioasId } = context.ioasAlloc();
-    const { outHwptId } = context.hwptAlloc({ devId, ptId: ioasId });
+    if (policy) context.ioasSetCoherency(ioasId, coherent ? 'required' : 'off');
     const ram = { userVa: GUEST.HVA, length: GUEST.BYTES, iova: 0 };
     context.ioasMap({ ioasId, flags: FIXED_RW, ...ram });
-    return outHwptId;
+    return policy ? ioasId : context.hwptAlloc({ devId, ptId: ioasId }).outHwptId;
   };
+  /** Whether the table that a device is on forces snooping. */
+  const isForced = (devId: number) => {
+    const hwpt = context.find('test', devId, 'DEVICE').group.hwptAt(RID_PASID);
+    return hwpt instanceof HwptPaging && hwpt.enforceCacheCoherency;
+  };
+  const s1 = space(nic, true);
+  context.deviceAttach(nic, s1);
   const [nicAt, diskAt, igdAt] = [scenario.device(0), scenario.device(1), scenario.device(2)];
-  return { scenario, context, nic, disk, igd, space, nicAt, diskAt, igdAt };
+  return { scenario, context, nic, disk, igd, s1, space, isForced, nicAt, diskAt, igdAt };
 };
 
-describe.each([
-  ['first stage', {}],
-  ['second stage', { firstStageByDefault: false }],
-])('S001 B: coherency belongs to an address space, %s', (_, options) => {
-  /** s1 is coherent: made for the NIC, which is on it. */
-  const onS1 = () => {
-    const made = mixedCoherency(options);
-    const s1 = made.space(made.nic);
-    made.context.deviceAttach(made.nic, s1);
-    return { ...made, s1 };
-  };
-
+describe.each<readonly [string, CoherencyMode]>([
+  ['first stage, table of the NIC', { options: {}, ...BY_TABLE }],
+  ['second stage, table of the NIC', { options: SECOND_STAGE, ...BY_TABLE }],
+  ['first stage, policy of the IOAS', { options: {}, ...BY_POLICY }],
+  ['second stage, policy of the IOAS', { options: SECOND_STAGE, ...BY_POLICY }],
+])('S001 B: coherency belongs to an address space, %s', (_, mode) => {
   it('S001 B1: coherent space s1, attach the IGD, which enforces no snooping: -EINVAL', () => {
-    const { scenario, context, igd, s1, nicAt, igdAt } = onS1();
-    expect(context.find('test', s1, 'HWPT_PAGING').enforceCacheCoherency).toBe(true);
-    const refused = refusalOf(() => context.deviceAttach(igd, s1));
-    expect(refused).toBe('EINVAL domain-fits-unit');
+    const { scenario, context, nic, igd, s1, isForced, nicAt, igdAt } = mixedCoherency(mode);
+    expect(isForced(nic)).toBe(true);
+    expect(refusalOf(() => context.deviceAttach(igd, s1))).toBe(mode.refusal);
     expect(scenario.dma(igdAt, 0x9010)).toBe(FAULT.PASID_DIRECTORY);
     expect(scenario.dma(nicAt, 0x9010)).toBe(0x1_0000_9010);
   });
 
   it('S001 B2: a new space s2, not coherent, of the same memory takes it: same HPA', () => {
-    const { scenario, context, igd, s1, space, nicAt, igdAt } = onS1();
-    expect(refusalOf(() => context.deviceAttach(igd, s1))).toBe('EINVAL domain-fits-unit');
+    const { scenario, context, igd, s1, space, isForced, nicAt, igdAt } = mixedCoherency(mode);
+    expect(refusalOf(() => context.deviceAttach(igd, s1))).toBe(mode.refusal);
     expect(scenario.vmm.pinnedPages).toBe(262_144);
-    const s2 = space(igd);
-    expect(context.find('test', s2, 'HWPT_PAGING').enforceCacheCoherency).toBe(false);
-    context.deviceAttach(igd, s2);
+    context.deviceAttach(igd, space(igd, false));
+    expect(isForced(igd)).toBe(false);
     expect(scenario.dma(igdAt, 0x9010)).toBe(0x1_0000_9010);
     expect(scenario.dma(nicAt, 0x9010)).toBe(0x1_0000_9010);
     // Each address space pins for itself; IOAS_COPY would share the pages.
@@ -111,10 +125,11 @@ describe.each([
   });
 
   it('S001 B3: a third device on s1: still ok', () => {
-    const { scenario, context, disk, igd, s1, space, diskAt } = onS1();
-    expect(refusalOf(() => context.deviceAttach(igd, s1))).toBe('EINVAL domain-fits-unit');
-    context.deviceAttach(igd, space(igd));
+    const { scenario, context, disk, igd, s1, space, isForced, diskAt } = mixedCoherency(mode);
+    expect(refusalOf(() => context.deviceAttach(igd, s1))).toBe(mode.refusal);
+    context.deviceAttach(igd, space(igd, false));
     context.deviceAttach(disk, s1);
+    expect(isForced(disk)).toBe(true);
     expect(scenario.dma(diskAt, 0x9010)).toBe(0x1_0000_9010);
   });
 });
