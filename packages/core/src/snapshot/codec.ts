@@ -9,6 +9,13 @@
 import type { ByteReader } from './byte-reader.ts';
 import type { ByteWriter } from './byte-writer.ts';
 
+// Every platform has them, but a package without types of any platform must say so.
+declare const TextEncoder: new () => { encode(text: string): Uint8Array };
+declare const TextDecoder: new (
+  encoding: string,
+  options: { readonly fatal: boolean },
+) => { decode(bytes: Uint8Array): string };
+
 /** How one kind of value stands in a snapshot. */
 export interface Codec<T> {
   /** The least bytes that a value takes. */
