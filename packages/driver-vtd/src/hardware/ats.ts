@@ -136,6 +136,7 @@ export class AtsService {
     completion.status = ATS_STATUS.SUCCESS;
     completion.read = (hit.meta & RIGHT.R) !== 0 ? 1 : 0;
     completion.write = writable ? 1 : 0;
+    if (completion.read === 0 && !writable) return true;
     completion.sizeLg2 = hit.sizeLg2;
     completion.pfn = hit.target - (hit.target % 2 ** (hit.sizeLg2 - 12));
     completion.noSnoop = (hit.meta & TLB.SNOOP) !== 0 ? 1 : 0;

@@ -223,9 +223,12 @@ export class VtdHardware extends RegisterWindow implements TranslationAgent {
     this.#global.runQueue();
   }
 
-  /** Cold reset: registers, latched state and caches as after power-on. */
-  reset(): void {
-    this.registers.reset();
+  /**
+   * Registers, latched state and caches as after power-on.
+   * @param kind `warm` keeps sticky fields: FSTS, ICS, IQERCD, PRS and the fault records
+   */
+  reset(kind: 'cold' | 'warm' = 'cold'): void {
+    this.registers.reset(kind === 'warm');
     this.caches.invalidateAll();
     this.#translator.rootTable = 0;
     this.#translator.ttm = TTM.LEGACY;

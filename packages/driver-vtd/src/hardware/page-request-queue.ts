@@ -65,26 +65,29 @@ export class PageRequestQueue {
     return (this.#registers.get(PRS.offset) & PRO) !== 0;
   }
 
-  /** Steps 5 and 6: answer instead of queueing when the queue has overflowed or is full. */
-  refuses(request: PageRequest): boolean {
+  /**
+   * Steps 5 and 6: answer instead of queueing when the queue has overflowed or is full.
+   * @param answered false for a stop marker, which nobody ever answers
+   */
+  refuses(request: PageRequest, answered: boolean): boolean {
     const registers = this.#registers;
     const full = this.#next(registers.get(PQT.offset)) === this.#masked(registers.get(PQH.offset));
     if (!this.overflow && !full) return false;
     this.overflowed++;
     if (!this.overflow) this.#raise(PRO);
-    this.respond(request, RESPONSE_CODE.SUCCESS);
+    if (answered) this.respond(request, RESPONSE_CODE.SUCCESS);
     return true;
   }
 
   /** Step 7: write the descriptor and tell software. */
-  push(request: PageRequest): void {
+  push(request: PageRequest, answered: boolean): void {
     const registers = this.#registers;
     const tail = this.#masked(registers.get(PQT.offset));
     const base = joinAddress(registers.get(PQA.offset) & PAGE, registers.get(PQA.offset + 4));
     pageRequestWords(request, this.#words);
     for (let i = 0; i < 8; i++)
       if (!writeDword(this.#memory, base + tail + i * 4, this.#words[i] as number)) {
-        this.respond(request, RESPONSE_CODE.INVALID);
+        if (answered) this.respond(request, RESPONSE_CODE.INVALID);
         return;
       }
     this.queued++;

@@ -39,10 +39,11 @@ export class PageRequestService {
       pageRequests.respond(request, RESPONSE_CODE.INVALID);
       return;
     }
-    const stop = request.last && !request.read && !request.write;
-    if (pageRequests.refuses(request)) return;
-    if (!this.#parts.dry && !(stop && features.stopMarker)) this.#implicitInvalidation(request);
-    pageRequests.push(request);
+    const { last, read, write } = request;
+    const stop = features.stopMarker && last && !read && !write;
+    if (pageRequests.refuses(request, !stop)) return;
+    if (!this.#parts.dry && !stop) this.#implicitInvalidation(request);
+    pageRequests.push(request, !stop);
   }
 
   #pageRequestReason({ rid, pasid }: PageRequest): number {

@@ -16,6 +16,15 @@ const SSIRWE = registers.RTADDR.fields.SSIRWE.mask;
 /** Dword index of a register by its offset. */
 const at = (offset: number) => offset >>> 2;
 
+/** Offsets of dwords whose fields survive a warm reset; the fault records do too. */
+const STICKY = [
+  registers.FSTS.offset,
+  registers.ICS.offset,
+  registers.IQERCD.offset,
+  registers.IQERCD.offset + 4,
+  registers.PRS.offset,
+];
+
 /** Registers that a unit lacks read as zero and drop writes. */
 function isAbsent(register: Register, features: Features): boolean {
   const { name } = register;
@@ -51,6 +60,8 @@ export class RegisterFile {
   /** Size of the register space in bytes. */
   readonly bytes: number;
   readonly #resets: Uint32Array;
+  /** Dwords that a warm reset leaves alone. */
+  readonly #sticky: readonly number[];
 
   constructor(features: Features) {
     const last = Math.max(
@@ -60,6 +71,11 @@ export class RegisterFile {
     );
     this.bytes = Math.ceil(last / PAGE_BYTES) * PAGE_BYTES;
     const dwords = this.bytes / 4;
+    const { frcdOffset, frcdCount } = features;
+    this.#sticky = [
+      ...STICKY.map(at),
+      ...Array.from({ length: frcdCount * 4 }, (_, i) => at(frcdOffset) + i),
+    ];
     this.values = new Uint32Array(dwords);
     this.writable = new Uint32Array(dwords);
     this.writeOneToClear = new Uint32Array(dwords);
@@ -99,9 +115,17 @@ export class RegisterFile {
     if (features.virtualCommands) this.#resets[at(registers.VCCAP.offset)] = 7;
   }
 
-  /** Cold reset: every register to its reset value. */
-  reset(): void {
-    this.values.set(this.#resets);
+  /**
+   * Every register to its reset value.
+   * @param warm keep sticky fields: error and overflow status, and the records behind them
+   */
+  reset(warm: boolean): void {
+    const { values } = this;
+    const sticky = warm ? this.#sticky.map((index) => values[index] as number) : [];
+    values.set(this.#resets);
+    sticky.forEach((value, i) => {
+      values[this.#sticky[i] as number] = value;
+    });
   }
 
   /** What a dword holds. */

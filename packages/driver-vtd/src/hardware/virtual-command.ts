@@ -24,6 +24,8 @@ export interface PasidAllocator {
 export class PasidPool implements PasidAllocator {
   readonly #used = new Set<number>();
   readonly #limit: number;
+  /** No PASID below is free. */
+  #lowest = 1;
 
   constructor(pasidBits: number) {
     this.#limit = 2 ** pasidBits;
@@ -31,18 +33,17 @@ export class PasidPool implements PasidAllocator {
 
   /** The lowest free PASID, or -1. */
   allocatePasid(): number {
-    if (this.#used.size >= this.#limit - 1) return -1;
-    for (let pasid = 1; pasid < this.#limit; pasid++) {
-      if (this.#used.has(pasid)) continue;
-      this.#used.add(pasid);
-      return pasid;
-    }
-    return -1;
+    while (this.#used.has(this.#lowest)) this.#lowest++;
+    if (this.#lowest >= this.#limit) return -1;
+    this.#used.add(this.#lowest);
+    return this.#lowest++;
   }
 
   /** False when the PASID is not allocated. */
   freePasid(pasid: number): boolean {
-    return this.#used.delete(pasid);
+    if (!this.#used.delete(pasid)) return false;
+    this.#lowest = Math.min(this.#lowest, pasid);
+    return true;
   }
 
   /** PASIDs in use. */
@@ -53,6 +54,7 @@ export class PasidPool implements PasidAllocator {
   /** Put a state back. */
   restore(used: readonly number[]): void {
     this.#used.clear();
+    this.#lowest = 1;
     for (const pasid of used) this.#used.add(pasid);
   }
 }

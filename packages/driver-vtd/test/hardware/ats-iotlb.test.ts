@@ -4,6 +4,7 @@ import { BenchUnit, toPfn } from './bench-unit.ts';
 import {
   FS_ENTRY,
   firstStage,
+  IOVA,
   PASID,
   pasidEntry,
   RID,
@@ -57,6 +58,18 @@ describe('translation requests answered from the IOTLB (VT-d 4.2.4, 6.2.4)', () 
     expect(ask(bench, VA)).toMatchObject({ read: 1, write: 0 });
     const { iotlbHits } = bench.unit.stats();
     expect(ask(bench, VA)).toMatchObject({ read: 1, write: 0 });
+    expect(bench.unit.stats().iotlbHits).toBe(iotlbHits + 1);
+  });
+
+  it('a write-only page asked for reading: no rights and no address, walked or cached', () => {
+    const leaf = { 77864: 0x4400_0002n };
+    const bench = new BenchUnit()
+      .poke({ ...scalable(), ...pasidEntry(0, SS_ENTRY), ...secondStage(), ...leaf })
+      .enable(SCALABLE);
+    const empty = { status: 0, read: 0, write: 0, pfn: 0, sizeLg2: 12 };
+    expect(ask(bench, IOVA, -1, ACCESS.READ)).toMatchObject(empty);
+    const { iotlbHits } = bench.unit.stats();
+    expect(ask(bench, IOVA, -1, ACCESS.READ)).toMatchObject(empty);
     expect(bench.unit.stats().iotlbHits).toBe(iotlbHits + 1);
   });
 

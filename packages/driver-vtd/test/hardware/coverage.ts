@@ -117,6 +117,8 @@ const MODES: readonly Row[] = [
     R,
     'brings back registers, latched state and stale cache entries',
   ),
+  row('warm reset', R, 'a warm reset keeps sticky status and records'),
+  row('stop markers', A, 'a stop marker that overflows'),
   row('sanitizer', S, 'names entry, change and due command when a stale translation is used'),
 ];
 
