@@ -389,9 +389,18 @@ describe('snapshot and restore', () => {
     bench.read(RID, 0x1000n);
     bench.enableQueue(false).submit([0x15], [0]);
     unit.writeReg32(REG.FECTL + 4, 0x55);
-    const sticky = [REG.FSTS, REG.ICS, REG.IQERCD, REG.FRCD, REG.FRCD + 8, REG.FRCD + 12];
+    unit.registers.set(REG.PRS, 3);
+    const sticky = [
+      REG.FSTS,
+      REG.ICS,
+      REG.IQERCD,
+      REG.PRS,
+      REG.FRCD,
+      REG.FRCD + 8,
+      REG.FRCD + 12,
+    ];
     const before = sticky.map((offset) => unit.readReg32(offset));
-    expect(before).toEqual([0x12, 1, 3, 0x1000, RID, 0xc000_0006]);
+    expect(before).toEqual([0x12, 1, 3, 3, 0x1000, RID, 0xc000_0006]);
     unit.reset('warm');
     expect(sticky.map((offset) => unit.readReg32(offset))).toEqual(before);
     const fresh = new BenchUnit().unit;
@@ -400,7 +409,7 @@ describe('snapshot and restore', () => {
         expect([offset, unit.readReg32(offset)]).toEqual([offset, fresh.readReg32(offset)]);
     expect(bench.read(RID, IOVA)).toBe(0x80005);
     unit.reset();
-    expect(sticky.map((offset) => unit.readReg32(offset))).toEqual([0, 0, 0, 0, 0, 0]);
+    expect(sticky.map((offset) => unit.readReg32(offset))).toEqual([0, 0, 0, 0, 0, 0, 0]);
   });
 
   it('reset is power-on', () => {
