@@ -390,15 +390,7 @@ describe('snapshot and restore', () => {
     bench.enableQueue(false).submit([0x15], [0]);
     unit.writeReg32(REG.FECTL + 4, 0x55);
     unit.registers.set(REG.PRS, 3);
-    const sticky = [
-      REG.FSTS,
-      REG.ICS,
-      REG.IQERCD,
-      REG.PRS,
-      REG.FRCD,
-      REG.FRCD + 8,
-      REG.FRCD + 12,
-    ];
+    const sticky = [REG.FSTS, REG.ICS, REG.IQERCD, REG.PRS, REG.FRCD, REG.FRCD + 8, REG.FRCD + 12];
     const before = sticky.map((offset) => unit.readReg32(offset));
     expect(before).toEqual([0x12, 1, 3, 3, 0x1000, RID, 0xc000_0006]);
     unit.reset('warm');
