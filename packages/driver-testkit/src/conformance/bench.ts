@@ -16,6 +16,8 @@ import {
   openIommufd,
   PAGE_BYTES,
   type Process,
+  restoreSnapshot,
+  saveSnapshot,
   VM_PROT,
 } from '@iommukit/core';
 import type { ConformanceTarget } from './target.ts';
@@ -36,28 +38,37 @@ export class ConformanceFailure extends Error {
   }
 }
 
+/** A machine with two devices behind the unit under test. */
+const hardwareOf = (target: ConformanceTarget) => {
+  const machine = createMachine({ ramBytes: RAM_BYTES });
+  const abilities = { pasidBits: PASID_BITS, ats: true, pri: true };
+  const device = machine.addEndpoint({ rid: '00:04.0', ...abilities });
+  const other = machine.addEndpoint({ rid: '00:05.0', ...abilities });
+  return { machine, device, other, unit: machine.addUnit(target.createDriver()) };
+};
+
 /** What a case works with. */
 export class ConformanceBench {
   readonly target: ConformanceTarget;
-  readonly machine: Machine;
-  readonly unit: IommuUnit;
+  machine: Machine;
+  unit: IommuUnit;
   /** A device with PASIDs, ATS and PRI. */
-  readonly device: Endpoint;
+  device: Endpoint;
   /** A second one in a group of its own. */
-  readonly other: Endpoint;
-  readonly process: Process;
-  readonly context: IommufdContext;
+  other: Endpoint;
+  process: Process;
+  context: IommufdContext;
   /** First byte of 1024 writable pages of the process. */
   readonly userVa = USER_MEMORY;
   readonly #freePages: number;
 
   constructor(target: ConformanceTarget) {
     this.target = target;
-    this.machine = createMachine({ ramBytes: RAM_BYTES });
-    const abilities = { pasidBits: PASID_BITS, ats: true, pri: true };
-    this.device = this.machine.addEndpoint({ rid: '00:04.0', ...abilities });
-    this.other = this.machine.addEndpoint({ rid: '00:05.0', ...abilities });
-    this.unit = this.machine.addUnit(target.createDriver());
+    const { machine, device, other, unit } = hardwareOf(target);
+    this.machine = machine;
+    this.device = device;
+    this.other = other;
+    this.unit = unit;
     this.#freePages = this.machine.memory.freePageCount;
     this.process = createProcess(this.machine);
     this.process.mmap({
@@ -78,6 +89,31 @@ export class ConformanceBench {
     for (const endpoint of this.machine.endpoints) this.machine.removeEndpoint(endpoint);
     const lost = this.#freePages - this.machine.memory.freePageCount;
     this.check(lost <= 0, `${lost} page frames did not come back after closing everything`);
+  }
+
+  /**
+   * Save everything and go on on hardware made anew; what a case holds of the old one is void.
+   *
+   * @param onPageResponse told of answers to page requests sent before
+   * @returns whether saving again gives the same bytes
+   */
+  migrate(onPageResponse: (code: number) => void = () => {}): boolean {
+    const save = () =>
+      saveSnapshot({
+        machine: this.machine,
+        processes: [this.process],
+        contexts: [this.context],
+      });
+    const bytes = save();
+    Object.assign(this, hardwareOf(this.target));
+    const { processes, contexts } = restoreSnapshot(bytes, {
+      machine: this.machine,
+      onPageResponse: (_endpoint, _prgi, code) => onPageResponse(code),
+    });
+    this.process = processes[0] as Process;
+    this.context = contexts[0] as IommufdContext;
+    const again = save();
+    return again.length === bytes.length && again.every((byte, at) => byte === bytes[at]);
   }
 
   /** A new IOAS with the device (or another one) attached. */

@@ -18,7 +18,7 @@ import type { NestingSupport } from './target.ts';
 const BYTES = Uint8Array.of(1, 2, 3, 4);
 
 /** A HWPT that tracks dirty pages, attached, with 16 small pages mapped. */
-const dirtySetup = (bench: ConformanceBench) => {
+export const dirtySetup = (bench: ConformanceBench) => {
   const { context } = bench;
   const devId = context.bindDevice(bench.device);
   const { outIoasId: ioasId } = context.ioasAlloc();
@@ -37,18 +37,18 @@ const dirtySetup = (bench: ConformanceBench) => {
   };
   const track = (on: boolean) =>
     context.hwptSetDirtyTracking({ hwptId, flags: on ? DIRTY_TRACKING.ENABLE : 0 });
-  return { iova, read, track };
+  return { hwptId, iova, read, track };
 };
 
 /** A device whose faults go to a queue. */
-const faultSetup = (bench: ConformanceBench) => {
+export const faultSetup = (bench: ConformanceBench) => {
   const { context } = bench;
   const devId = context.bindDevice(bench.device);
   const { outIoasId: ptId } = context.ioasAlloc();
   const { outFaultId: faultId, queue } = context.faultQueueAlloc();
   const flags = HWPT_ALLOC.FAULT_ID_VALID;
   const { outHwptId } = context.hwptAlloc({ devId, ptId, flags, faultId });
-  return { devId, queue, attach: () => context.deviceAttach(devId, outHwptId) };
+  return { devId, faultId, queue, attach: () => context.deviceAttach(devId, outHwptId) };
 };
 
 /** A guest: 16 pages of guest memory at GPA 0, a nested HWPT over a table in them. */

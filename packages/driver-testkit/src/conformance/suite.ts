@@ -8,6 +8,7 @@ import type { ConformanceCase } from './case.ts';
 import { DMA_CASES } from './dma-cases.ts';
 import { DOMAIN_CASES } from './domain-cases.ts';
 import { FEATURE_CASES } from './feature-cases.ts';
+import { MIGRATION_CASES } from './migration-cases.ts';
 import { abilitiesOf, type ConformanceNeed, type ConformanceTarget } from './target.ts';
 import { UNIT_CASES } from './unit-cases.ts';
 
@@ -17,6 +18,7 @@ export const CONFORMANCE_CASES: readonly ConformanceCase[] = [
   ...DOMAIN_CASES,
   ...DMA_CASES,
   ...FEATURE_CASES,
+  ...MIGRATION_CASES,
 ];
 
 /** Outcome of one case. */
