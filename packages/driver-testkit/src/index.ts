@@ -9,8 +9,8 @@ export {
   type TestRunner,
 } from './conformance/suite.ts';
 export type { ConformanceNeed, ConformanceTarget, NestingSupport } from './conformance/target.ts';
-export type { GoldenPlatform } from './golden/platform.ts';
-export { type ReplayOptions, replaySequence } from './golden/replay.ts';
+export type { GoldenPlatform, ReplayMachine } from './golden/platform.ts';
+export { type ReplayEnd, type ReplayOptions, replaySequence } from './golden/replay.ts';
 export {
   type GoldenDifference,
   type GoldenSequence,

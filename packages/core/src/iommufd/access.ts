@@ -179,6 +179,12 @@ export class Access implements IommufdObject {
       throw this.#no(op, 'EBUSY', 'access-changing', 'the access is being moved already');
     }
     if (old === ioas) return;
+    if (ioas && ioas.context !== this.context) {
+      throw this.#no(op, 'EINVAL', 'access-context', 'the IOAS belongs to another context', {
+        value: ioas.id,
+        accepted: 'an IOAS of the context that the access was made in',
+      });
+    }
     this.#ioas = undefined;
     if (ioas) {
       try {

@@ -234,9 +234,15 @@ export class IoPagetable {
       writable: (prot & IOPT_PROT.WRITE) !== 0,
       mode: free ? ACCOUNT.NONE : (options.accountMode ?? ACCOUNT.USER),
     });
+    file?.retain?.();
     this.placement.set(iova);
     const slice = { pages, startIndex: 0, pageOffset, lengthPages, lengthLow };
-    this.mapSlices(op, [slice], lengthPages, lengthLow, iova !== undefined, prot);
+    try {
+      this.mapSlices(op, [slice], lengthPages, lengthLow, iova !== undefined, prot);
+    } catch (error) {
+      pages.put();
+      throw error;
+    }
     return this.placement.iova;
   }
 

@@ -117,9 +117,9 @@ export class IoptPages {
     else collectRuns(this.runs, first, count, out);
   }
 
-  /** One holder less. */
+  /** One holder less; the last one lets go of the file. */
   put(): void {
-    this.references--;
+    if (--this.references === 0) this.file?.release?.();
   }
 
   /**

@@ -34,6 +34,10 @@ export interface PinnableFile {
    * @returns 0; -22 (EINVAL) past the end of file or for a file that is not in memory; -12
    */
   pinRange(firstPage: number, count: number, runs: FrameRuns): number;
+  /** A mapping holds the file from now on: its pages stay when the last descriptor is closed. */
+  retain?(): void;
+  /** That mapping is gone. */
+  release?(): void;
 }
 
 /** A file that is not in memory (`/dev/null`): it may be named, but never pinned. */

@@ -36,6 +36,7 @@ const open: CallFunction = ({ process, variables }, step, bench) => {
     const noiommu = bench.platform === 'noiommu';
     const options = { extensions, noiommu, asVfioContainer: isVfio };
     const context = new IommufdContext(process, machine, options);
+    bench.contexts.push(context);
     variables.set(variable, BigInt(context.fd));
     return { ret: 0 };
   }

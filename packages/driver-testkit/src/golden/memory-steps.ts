@@ -5,7 +5,7 @@
 import {
   filesOf,
   MAP_FLAG,
-  type MemoryFile,
+  MemoryFile,
   memoryFileOperations,
   OpenFile,
   sysMmap,
@@ -19,6 +19,9 @@ const MFD_HUGETLB = 4;
 
 /** What a step answered, member by member as in the recording. */
 export type StepAnswer = Readonly<Record<string, unknown>>;
+
+const EBADF = -9;
+const EINVAL = -22;
 
 type StepFunction = (state: ReplayProcess, step: GoldenStep) => StepAnswer;
 
@@ -54,8 +57,9 @@ const memfd: StepFunction = (state, step) => {
 
 const seal: StepFunction = (state, step) => {
   const file = filesOf(state.process).get(state.descriptor(step.fd));
-  const memory = file?.operations.pinnable as MemoryFile;
-  return done(memory.addSeals(step.seals ?? 0));
+  if (!file) return { ret: EBADF };
+  const memory = file.operations.pinnable;
+  return done(memory instanceof MemoryFile ? memory.addSeals(step.seals ?? 0) : EINVAL);
 };
 
 const ramp: StepFunction = (state, step) => {

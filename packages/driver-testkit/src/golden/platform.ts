@@ -12,6 +12,7 @@ import {
   type Endpoint,
   HWPT_ALLOC,
   type IommuDriver,
+  type IommufdContext,
   type IommuUnit,
   type Machine,
   type PagingDomain,
@@ -145,6 +146,8 @@ export interface ReplayMachine {
   readonly devices: ReadonlyMap<string, VfioDevice>;
   /** Groups by the end of their path: `group_cd`. */
   readonly groups: ReadonlyMap<string, VfioGroup>;
+  /** Contexts that were opened. */
+  readonly contexts: IommufdContext[];
 }
 
 const PCI_DEVICES = [
@@ -170,5 +173,5 @@ export const createReplayMachine = (platform: GoldenPlatform, ramBytes: number):
       groups.set(group, addToVfioGroup(device));
     });
   }
-  return { platform, machine, devices, groups };
+  return { platform, machine, devices, groups, contexts: [] };
 };

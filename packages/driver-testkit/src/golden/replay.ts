@@ -82,6 +82,16 @@ export interface ReplayOptions {
    * Default never.
    */
   migratesBefore?(step: number): boolean;
+  /** Called when all processes have ended and everything is closed; to look for what is left. */
+  atEnd?(end: ReplayEnd): void;
+}
+
+/** A machine after a replay. */
+export interface ReplayEnd extends ReplayMachine {
+  /** Processes in the order they began. */
+  readonly processes: readonly Process[];
+  /** Free page frames before the first process. */
+  readonly freeFrames: number;
 }
 
 /** Replays one sequence on a machine of its own. */
@@ -91,6 +101,8 @@ class Replay {
   readonly #options: ReplayOptions;
   /** The process at work, above it those that wait for it. */
   readonly #processes: ReplayProcess[] = [];
+  /** Processes that there were, those that have ended too. */
+  readonly #begun: Process[] = [];
   #bench: ReplayMachine;
   readonly differences: GoldenDifference[] = [];
 
@@ -107,13 +119,16 @@ class Replay {
       scatterFrames(machine);
       refuseRuns(machine);
     }
+    const freeFrames = machine.memory.freePageCount;
     const process = createProcess(machine);
+    this.#begun.push(process);
     const files = filesOf(process);
     while (files.nextFd < FIRST_FD) files.install(new OpenFile(RECORDER_FILE));
     const state = new ReplayProcess(process);
     state.mapBuffers();
     this.#runProcess(state, 0, this.#sequence.steps.length);
     exitProcess(state.process);
+    this.#options.atEnd?.({ ...this.#bench, processes: this.#begun, freeFrames });
     return this.differences;
   }
 
@@ -134,6 +149,7 @@ class Replay {
       if (step.op !== 'child') this.#runStep(state, step, index);
       else {
         const child = state.fork();
+        this.#begun.push(child.process);
         const end = index + 1 + (step.steps ?? 0);
         this.#runProcess(child, index + 1, end);
         exitProcess(child.process);

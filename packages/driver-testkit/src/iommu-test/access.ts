@@ -149,7 +149,8 @@ const installAccess = (call: Call, ioasId: number, needsPin: boolean): number =>
 export const accessReplaceIoas = (command: TestCommand): void => {
   const { call } = command;
   const { access } = accessOf(command);
-  access.replace(call.op, call.context.find(call.op, command.u32(16), 'IOAS'));
+  // The number is one of the access's context, whichever context the command is given to.
+  access.replace(call.op, access.context.find(call.op, command.u32(16), 'IOAS'));
 };
 
 /** ACCESS_PAGES: pin a range and compare it with user memory. */

@@ -28,12 +28,15 @@ export class TestDmabuf implements FileOperations, PinnableFile {
   readonly base: number;
   readonly pages: number;
   revoked = false;
+  /** Its descriptor, and every mapping of it. */
+  references: number;
 
   /** @param base first byte of `pages` frames that it owns */
-  constructor(memory: PhysicalMemory, base: number, pages: number) {
+  constructor(memory: PhysicalMemory, base: number, pages: number, references = 1) {
     this.#memory = memory;
     this.base = base;
     this.pages = pages;
+    this.references = references;
   }
 
   /** New device memory. @throws {IommuError} ENOMEM */
@@ -62,7 +65,12 @@ export class TestDmabuf implements FileOperations, PinnableFile {
     return 0;
   }
 
+  retain(): void {
+    this.references++;
+  }
+
   release(): void {
+    if (--this.references > 0) return;
     this.#memory.pages.addOwners(this.base / PAGE_BYTES, this.pages, -1);
     this.#memory.pages.forEachUnused(this.base / PAGE_BYTES, this.pages, (frame, count) => {
       this.#memory.freePages(frame * PAGE_BYTES, count);

@@ -28,7 +28,7 @@ const THING = oneOf({
     items: list(struct({ id: u32, iova: u64, length: u64 })),
     nextId: u32,
   }),
-  dmabuf: struct({ base: nat, pages: nat, revoked: bool }),
+  dmabuf: struct({ base: nat, pages: nat, references: nat, revoked: bool }),
   device: struct({ context: u32, id: u32, device: u32, rid: u16 }),
 });
 
@@ -40,8 +40,8 @@ const stateOf = (thing: object, refs: SaveRefs): ThingState | undefined => {
     return { kind: 'access', ...state, items: [...items], context: refs.context(context) };
   }
   if (thing instanceof TestDmabuf) {
-    const { base, pages, revoked } = thing;
-    return { kind: 'dmabuf', base, pages, revoked };
+    const { base, pages, references, revoked } = thing;
+    return { kind: 'dmabuf', base, pages, references, revoked };
   }
   if (!(thing instanceof SelftestDevice)) return undefined;
   const { id, device, endpoint } = thing;
@@ -52,10 +52,11 @@ const stateOf = (thing: object, refs: SaveRefs): ThingState | undefined => {
 const thingOf = (state: ThingState, refs: LoadRefs): object => {
   const { machine } = refs;
   if (state.kind === 'dmabuf') {
-    const { base, pages } = state;
+    const { base, pages, references } = state;
     const isRam = machine.memory.view(base, pages * 4096) !== undefined;
     if (!isRam || base % 4096 !== 0) throw bad('a dma-buf outside memory', base);
-    const dmabuf = new TestDmabuf(machine.memory, base, pages);
+    if (references === 0) throw bad('a dma-buf that nobody holds', base);
+    const dmabuf = new TestDmabuf(machine.memory, base, pages, references);
     dmabuf.revoked = state.revoked;
     return dmabuf;
   }

@@ -1,0 +1,593 @@
+/**
+ * A program that calls anything with anything. Ids, descriptors and addresses that came up before
+ * are used again, so that calls get far; every result goes into a trace.
+ */
+import {
+  addToVfioGroup,
+  createMachine,
+  createProcess,
+  type Endpoint,
+  ERRNO,
+  exitProcess,
+  type FieldSpec,
+  filesOf,
+  forkProcess,
+  HWPT_ALLOC,
+  IOMMU_STRUCTS,
+  type IommufdContext,
+  installFile,
+  isIommuError,
+  MAP_FLAG,
+  type Machine,
+  memoryFileOperations,
+  type ObjectKind,
+  OpenFile,
+  openIommufd,
+  openVfioCdev,
+  openVfioGroup,
+  PAGE_BYTES,
+  type Process,
+  type StructSpec,
+  sysIoctl,
+  sysMmap,
+  sysPoll,
+  sysRead,
+  sysSeek,
+  sysWrite,
+  VFIO_IOCTL,
+  VfioDevice,
+  type VfioGroup,
+  VM_PROT,
+} from '@iommukit/core';
+import { iommuTest, MOCK_TYPE, mockDriver } from '@iommukit/driver-testkit';
+import { GOLDEN_STRUCTS, type GoldenStruct } from '../../src/golden/structs.ts';
+import { EDGES, Random } from './random.ts';
+
+const RAM_BYTES = 2 ** 21;
+const MEMORY = 0x1_0000_0000;
+const SCRATCH = 0x2_0000_0000;
+const READ_ONLY = 0x3_0000_0000;
+const HOLE = 0x4_0000_0000;
+const MEMORY_PAGES = 24;
+const STRUCT_BYTES = 96;
+const STRUCT_AT = SCRATCH + 0x3000;
+const DATA_AT = SCRATCH;
+const RESULT_MASK = 0x3fff_ffff;
+const MAX_PROCESSES = 3;
+/** What a call is made on, by how its name starts. */
+const FILE_KINDS: readonly (readonly [prefix: string, kind: string])[] = [
+  ['VFIO_GROUP', 'vfio group'],
+  ['VFIO_DEVICE', 'vfio cdev'],
+];
+const PROBED_DESCRIPTORS = 24;
+const HWPTS: readonly ObjectKind[] = ['HWPT_PAGING', 'HWPT_NESTED'];
+/** Kinds of objects that fields name. */
+const ID_KINDS: Readonly<Record<string, readonly ObjectKind[]>> = {
+  ioas_id: ['IOAS'],
+  dst_ioas_id: ['IOAS'],
+  src_ioas_id: ['IOAS'],
+  dev_id: ['DEVICE'],
+  hwpt_id: [...HWPTS, 'VIOMMU'],
+  pt_id: [...HWPTS, 'IOAS', 'VIOMMU'],
+  viommu_id: ['VIOMMU'],
+  fault_id: ['FAULT'],
+};
+/** Kinds of the `id` of test commands, by how they start; others take a device of the test. */
+const TEST_ID_KINDS: readonly (readonly [prefix: string, kinds: readonly ObjectKind[]])[] = [
+  ['TEST_ADD_RESERVED', ['IOAS']],
+  ['TEST_CREATE_ACCESS', ['IOAS']],
+  ['TEST_MOCK_DOMAIN_REPLACE', ['SELFTEST']],
+  ['TEST_MOCK_DOMAIN', ['IOAS', 'HWPT_PAGING']],
+  ['TEST_MD_CHECK_IOTLB', ['HWPT_NESTED']],
+  ['TEST_MD', ['HWPT_PAGING']],
+  ['TEST_DIRTY', ['HWPT_PAGING']],
+  ['TEST_DEV', ['DEVICE']],
+  ['TEST', ['SELFTEST']],
+];
+const TEST_CMD = 0x3ba0;
+const PASID_DEVICE = 4;
+const KNOWN_ERRNOS = new Set<number>(Object.values(ERRNO));
+
+const TYPES = [0, 1, ...Object.values(MOCK_TYPE)];
+const IOVAS = [0x100_0000n, 0x100_0800n, 0x200_0000n, 0x200_4000n, 0x5000_0000n, 0x7fff_f000n];
+
+/** ioctl numbers by what a call is counted under. */
+export const IOCTLS: readonly (readonly [name: string, spec: StructSpec])[] =
+  Object.entries(IOMMU_STRUCTS);
+
+const others = (matches: (name: string) => boolean) =>
+  Object.entries(GOLDEN_STRUCTS).filter(([name]) => matches(name));
+
+/** Operations of the test ioctl, and VFIO calls with a struct. */
+export const TEST_COMMANDS = others((name) => name.startsWith('TEST_'));
+const VFIO_CALLS = others((name) => name.startsWith('VFIO_') && name !== 'VFIO_IOAS');
+
+const flagsOf = (name: string): readonly number[] => {
+  if (name.startsWith('VFIO_IOMMU')) return [0, 1, 2, 3, 3];
+  return /_MAP|COPY/.test(name) ? [7, 7, 7, 6, 5] : [0, 0, 0, 1, 2, 4, 8, 9, 11];
+};
+
+const testIdKinds = (name: string): readonly ObjectKind[] | undefined =>
+  TEST_ID_KINDS.find(([prefix]) => name.startsWith(prefix))?.[1];
+
+/** What a program did. */
+export interface Trace {
+  /** One number per call: its result, mixed with the bytes it left in its struct. */
+  readonly results: readonly number[];
+  /** How often each call succeeded. */
+  readonly succeeded: ReadonlyMap<string, number>;
+}
+
+/** A computer with mock devices, and the processes that use it. */
+class Program {
+  readonly results: number[] = [];
+  readonly succeeded = new Map<string, number>();
+  readonly #random: Random;
+  readonly #machine: Machine;
+  readonly #freeFrames: number;
+  readonly #contexts: IommufdContext[] = [];
+  readonly #processes: Process[] = [];
+  readonly #endpoints: Endpoint[];
+  readonly #devices: VfioDevice[];
+  readonly #groups: VfioGroup[];
+  /** The context that a struct is filled for. */
+  #context: IommufdContext | undefined;
+  /** The call that a struct is filled for. */
+  #name = '';
+  /** That call gets no vendor data. */
+  #noVendorData = false;
+  readonly #noiommu: boolean;
+
+  constructor(seed: number) {
+    this.#random = new Random(seed);
+    this.#noiommu = seed % 16 === 15;
+    this.#machine = createMachine({ ramBytes: RAM_BYTES });
+    this.#freeFrames = this.#machine.memory.freePageCount;
+    this.#endpoints = [
+      ['00:05.0', 'a'],
+      ['00:06.0', 'b'],
+      ['00:06.1', 'b'],
+    ].map(([rid = '', group = '']) =>
+      this.#machine.addEndpoint({
+        rid,
+        group,
+        name: `dev ${rid}`,
+        pasidBits: 20,
+        ats: true,
+        pri: true,
+      }),
+    );
+    if (!this.#noiommu) this.#machine.addUnit(mockDriver());
+    this.#devices = this.#endpoints.map((endpoint) => new VfioDevice(endpoint));
+    this.#groups = [...new Set(this.#devices.map((device) => addToVfioGroup(device)))];
+    this.#processes.push(this.#newProcess());
+    this.#open();
+    if (!this.#random.oneIn(4)) this.#populate();
+  }
+
+  /**
+   * Give later calls something to name: a mapped IOAS, a bound cdev, a mock device with a nest parent,
+   * a vIOMMU, a vDEVICE, a nested HWPT, queues. What is refused is not there.
+   */
+  #populate(): void {
+    const context = this.#contexts[0] as IommufdContext;
+    const process = this.#processes[0] as Process;
+    const ioasId = context.ioasAlloc().outIoasId;
+    const map = { ioasId, flags: 7, userVa: MEMORY, length: 0x4000 };
+    const data = new Uint8Array(8);
+    const steps: readonly (() => unknown)[] = [
+      () => context.ioasMap({ ...map, iova: IOVAS[0] as bigint }),
+      () => {
+        const fd = openVfioCdev(process, this.#devices[0] as VfioDevice);
+        this.#ioctl(process, fd, VFIO_IOCTL.DEVICE_BIND_IOMMUFD, 16, 0, context.fd, 0);
+        this.#ioctl(process, fd, VFIO_IOCTL.DEVICE_ATTACH_IOMMUFD_PT, 12, 0, ioasId);
+      },
+      () => this.#ioctl(process, context.fd, TEST_CMD, 72, 12, ioasId, 0, 0, 0, 0, PASID_DEVICE),
+      () => {
+        const devId = this.#idOf('DEVICE');
+        const flags = HWPT_ALLOC.NEST_PARENT | HWPT_ALLOC.DIRTY_TRACKING | HWPT_ALLOC.PASID;
+        const { outHwptId: hwptId } = context.hwptAlloc({ devId, ptId: ioasId, flags });
+        const type = MOCK_TYPE.VIOMMU;
+        const { outViommuId: viommuId } = context.viommuAlloc({ type, devId, hwptId });
+        context.vdeviceAlloc({ viommuId, devId, virtId: 1 });
+        context.hwptAlloc({ devId, ptId: viommuId, dataType: MOCK_TYPE.HWPT_DATA, data });
+        context.veventqAlloc({ viommuId, type: MOCK_TYPE.VEVENTQ, veventqDepth: 2 });
+      },
+      () => context.faultQueueAlloc(),
+      () => this.#ioctl(process, context.fd, TEST_CMD, 72, 5, ioasId, 0, 0, 1),
+    ];
+    for (const step of steps) {
+      try {
+        step();
+      } catch (error) {
+        if (!isIommuError(error)) throw error;
+      }
+    }
+  }
+
+  /** The newest object of a kind in the first context. */
+  #idOf(kind: ObjectKind): number {
+    const all = this.#contexts[0]?.objects.all() ?? [];
+    return all.filter((object) => object.kind === kind).at(-1)?.id ?? 0;
+  }
+
+  #ioctl(process: Process, fd: number, request: number, ...words: readonly number[]): number {
+    const bytes = new Uint8Array(STRUCT_BYTES);
+    bytes.set(new Uint8Array(Uint32Array.from(words).buffer));
+    process.poke(STRUCT_AT, bytes);
+    return sysIoctl(process, fd, request, STRUCT_AT);
+  }
+
+  /** Make so many calls. */
+  run(calls: number): void {
+    for (let i = 0; i < calls; i++) this.#step();
+  }
+
+  /** End all processes, in any order: nothing may be left. @returns what is left, for people */
+  close(): string[] {
+    while (this.#processes.length > 0) {
+      const [process] = this.#processes.splice(this.#random.below(this.#processes.length), 1);
+      exitProcess(process as Process);
+      this.#ended.push(process as Process);
+    }
+    const { memory } = this.#machine;
+    const left: string[] = [];
+    for (const context of this.#contexts) {
+      const objects = context.objects.all().map(({ kind, id }) => `${kind} ${id}`);
+      if (objects.length > 0) left.push(`objects ${objects.join(', ')}`);
+      if (context.groups.size > 0) left.push('groups');
+    }
+    for (const { pinnedPages, lockedPages, user } of this.#ended) {
+      if (lockedPages !== 0 || user.lockedPages !== 0) left.push('locked pages');
+      this.#pinned += pinnedPages;
+    }
+    // Pages charged to nobody move to the process of CHANGE_PROCESS when they are unpinned: only
+    // the sum over all processes is zero, as in Linux.
+    if (this.#pinned !== 0) left.push(`${this.#pinned} pinned pages`);
+    for (const endpoint of this.#machine.endpoints) {
+      if (!this.#endpoints.includes(endpoint)) left.push(`device ${endpoint.name}`);
+    }
+    const frames = this.#freeFrames - memory.freePageCount;
+    if (frames !== 0) left.push(`${frames} frames`);
+    return left;
+  }
+
+  readonly #ended: Process[] = [];
+  #pinned = 0;
+
+  #newProcess(): Process {
+    const process = createProcess(this.#machine, {
+      uid: this.#random.pick([0, 0, 0, 1000]),
+      rlimitMemlockBytes: this.#random.pick([0, 0x8000, 2 ** 23, 2 ** 23]),
+    });
+    const flags = MAP_FLAG.PRIVATE | MAP_FLAG.ANONYMOUS | MAP_FLAG.FIXED;
+    const map = (addr: number, pages: number, prot: number): void => {
+      process.mmap({ addr, length: pages * PAGE_BYTES, prot, flags });
+    };
+    map(MEMORY, MEMORY_PAGES, VM_PROT.READ | VM_PROT.WRITE);
+    map(SCRATCH, 4, VM_PROT.READ | VM_PROT.WRITE);
+    map(READ_ONLY, 2, VM_PROT.READ);
+    return process;
+  }
+
+  #step(): void {
+    const process = this.#random.pick(this.#processes);
+    const kind = this.#random.below(100);
+    if (kind < 50) this.#iommufdCall(process);
+    else if (kind < 68) this.#testCommand(process);
+    else if (kind < 80) this.#vfioCall(process);
+    else if (kind < 86) this.#fileCall(process);
+    else if (kind < 89) this.#dma();
+    else if (kind < 92) this.#memoryCall(process);
+    else this.#lifeOfProcesses(process);
+  }
+
+  /** Count a result; anything but a success or one of Linux's errnos is a failure of the test. */
+  #note(name: string, result: number, extra = 0): void {
+    if (!Number.isInteger(result) || (result < 0 && !KNOWN_ERRNOS.has(-result))) {
+      throw new Error(`${name} answered ${result}`);
+    }
+    if (result >= 0) this.succeeded.set(name, (this.succeeded.get(name) ?? 0) + 1);
+    this.results.push(result ^ extra);
+  }
+
+  #iommufdCall(process: Process): void {
+    const [name, spec] = this.#random.pick(IOCTLS);
+    const fd = this.#fdFor(process, name);
+    const bytes = this.#randomBytes();
+    const view = new DataView(bytes.buffer);
+    for (const [field, fieldSpec] of Object.entries(spec.fields)) {
+      this.#setField(process, view, field, fieldSpec);
+    }
+    this.#callWith(process, fd, name, spec, bytes);
+  }
+
+  #testCommand(process: Process): void {
+    const [name, struct] = this.#random.pick(TEST_COMMANDS);
+    const fd = this.#fdFor(process, name);
+    const bytes = this.#fromGolden(process, struct);
+    new DataView(bytes.buffer).setUint32(4, struct.op ?? 0, true);
+    if (this.#random.oneIn(40))
+      new DataView(bytes.buffer).setUint32(4, this.#random.below(40), true);
+    this.#callWith(process, fd, name, struct, bytes);
+  }
+
+  #vfioCall(process: Process): void {
+    const [name, struct] = this.#random.pick(VFIO_CALLS);
+    if (struct.size > 0) {
+      const fd = this.#fdFor(process, name);
+      this.#callWith(process, fd, name, struct, this.#fromGolden(process, struct));
+      return;
+    }
+    const plain = [BigInt(this.#random.below(12)), this.#edge(), BigInt(STRUCT_AT)];
+    const wanted = name === 'VFIO_GROUP_SET_CONTAINER' ? this.#fdFor(process, 'the container') : 0;
+    process.poke(STRUCT_AT, new Uint8Array(Int32Array.of(wanted).buffer));
+    if (name === 'VFIO_GROUP_GET_DEVICE_FD') {
+      const device = this.#random.pick(this.#endpoints).name;
+      process.poke(STRUCT_AT, new TextEncoder().encode(`${device}\0`));
+    }
+    const takesPointer = name.startsWith('VFIO_GROUP_');
+    const argument =
+      takesPointer && !this.#random.oneIn(8) ? BigInt(STRUCT_AT) : this.#random.pick(plain);
+    this.#note(name, sysIoctl(process, this.#fdFor(process, name), struct.ioctl, argument));
+  }
+
+  /** Put a struct somewhere, mostly where it can be, and call. */
+  #callWith(
+    process: Process,
+    fd: number,
+    name: string,
+    { ioctl, size, min }: Pick<StructSpec, 'ioctl' | 'size' | 'min'>,
+    bytes: Uint8Array,
+  ): void {
+    const random = this.#random;
+    const wrong = random.oneIn(20);
+    const sizes = [size, min, min - 1, size + 8, 0, STRUCT_BYTES, 4097, random.u32()];
+    new DataView(bytes.buffer).setUint32(0, wrong ? random.pick(sizes) : size, true);
+    if (!random.oneIn(12)) bytes.fill(0, size);
+    const argument = random.oneIn(25) ? this.#anyPointer() : BigInt(STRUCT_AT);
+    process.poke(argument, bytes);
+    const code = random.oneIn(60) ? ioctl ^ (1 << random.below(32)) : ioctl;
+    const result = sysIoctl(process, fd, code >>> 0, argument);
+    this.#note(name, result, this.#digest(process, argument, size));
+  }
+
+  #digest(process: Process, argument: bigint, size: number): number {
+    let digest = 0;
+    for (const byte of process.peek(argument, size) ?? [])
+      digest = (Math.imul(digest, 31) + byte) | 0;
+    return digest & RESULT_MASK;
+  }
+
+  #randomBytes(): Uint8Array {
+    const bytes = new Uint8Array(STRUCT_BYTES);
+    if (this.#random.oneIn(16))
+      for (let i = 0; i < STRUCT_BYTES; i++) bytes[i] = this.#random.below(256);
+    return bytes;
+  }
+
+  #fromGolden(process: Process, { fields }: GoldenStruct): Uint8Array {
+    const bytes = this.#randomBytes();
+    const view = new DataView(bytes.buffer);
+    for (const [name, [at, width, kind]] of Object.entries(fields)) {
+      const field = kind ? 'fd' : name;
+      if (width === 8) view.setBigUint64(at, this.#wide(field), true);
+      else view.setUint32(at, this.#narrow(process, field), true);
+    }
+    return bytes;
+  }
+
+  #setField(process: Process, view: DataView, name: string, { at, kind, role }: FieldSpec): void {
+    if (role === 'reserved' && !this.#random.oneIn(30)) view.setUint8(at, 0);
+    else if (kind === 'u8') view.setUint8(at, this.#random.below(256));
+    else if (kind === 'u16') view.setUint16(at, this.#narrow(process, name) & 0xffff, true);
+    else if (kind === 'u64') view.setBigUint64(at, this.#wide(name), true);
+    else if (kind === 'pointer') view.setBigUint64(at, this.#pointer(), true);
+    else view.setUint32(at, this.#narrow(process, name), true);
+    if (role === 'reserved' && kind === 'u32') view.setUint32(at, 0, true);
+  }
+
+  /** A 32-bit field by its name. */
+  #narrow(process: Process, name: string): number {
+    const random = this.#random;
+    if (random.oneIn(40)) return random.u32();
+    if (name === 'flags' || name === 'dev_flags') return random.pick(flagsOf(this.#name));
+    if (name === 'fd' || name.endsWith('_fd')) return this.#anyFile(process);
+    if (name === 'pasid') return random.pick([0, 1, 2, 3, 1024, 0xf_ffff]);
+    if (name.endsWith('_type') || name === 'type') return this.#vendorType();
+    if (name.endsWith('_len')) return random.pick(this.#noVendorData ? [0] : [0, 4, 8, 12, 24]);
+    if (/num|depth|index|op$|option_id|refs|entry|iotlb|cache|grpid|perm/.test(name))
+      return random.below(4);
+    if (name === 'length' || name === 'limit') return random.pick([12, 0x1000, 0x2000, 0x20_0000]);
+    if (/__reserved|size|argsz/.test(name)) return 0;
+    return this.#id(process, name);
+  }
+
+  /** A 64-bit field by its name. */
+  #wide(name: string): bigint {
+    const random = this.#random;
+    if (random.oneIn(30)) return this.#edge();
+    if (/iova|addr$/.test(name)) return random.pick(IOVAS);
+    if (/va$|vaddr|uptr/.test(name))
+      return BigInt(MEMORY + random.below(MEMORY_PAGES) * PAGE_BYTES);
+    if (/length|size_/.test(name))
+      return BigInt(random.pick([0x800, 0x1000, 0x2000, 0x4000, 0x8000]));
+    if (name === 'page_size') return BigInt(random.pick([0x800, 0x1000, 0x2000]));
+    return BigInt(random.pick([0, 0, 1, 7, 0x1000]));
+  }
+
+  /** For MAP_FILE a file in memory; a context for binding and containers. */
+  #anyFile(process: Process): number {
+    const kinds = this.#name.includes('MAP_FILE') ? ['memfd', 'dma-buf'] : ['iommufd', 'dma-buf'];
+    const fds = kinds.flatMap((kind) => this.#fdsOf(process, kind));
+    return fds.length > 0 && !this.#random.oneIn(8) ? this.#random.pick(fds) : this.#fd(process);
+  }
+
+  #vendorType(): number {
+    if (this.#noVendorData) return 0;
+    const wanted: Readonly<Record<string, number>> = {
+      IOMMU_HWPT_ALLOC: MOCK_TYPE.HWPT_DATA,
+      IOMMU_VEVENTQ_ALLOC: MOCK_TYPE.VEVENTQ,
+    };
+    const type = wanted[this.#name] ?? MOCK_TYPE.VIOMMU;
+    return this.#random.oneIn(5) ? this.#random.pick(TYPES) : type;
+  }
+
+  #edge(): bigint {
+    const random = this.#random;
+    if (random.oneIn(3)) return (BigInt(random.u32()) << 32n) | BigInt(random.u32());
+    return random.pick(EDGES);
+  }
+
+  /** Where arrays and vendor data are, mostly. */
+  #pointer(): bigint {
+    return this.#random.oneIn(8)
+      ? this.#anyPointer()
+      : BigInt(DATA_AT + this.#random.below(8) * 64);
+  }
+
+  #anyPointer(): bigint {
+    const random = this.#random;
+    const page = BigInt(PAGE_BYTES);
+    const near = [MEMORY, SCRATCH + 4 * PAGE_BYTES, READ_ONLY, HOLE, 2 ** 47].map(BigInt);
+    const at = random.pick([...near, this.#edge()]) + BigInt(random.below(24)) - 12n;
+    return at < 0n ? page : at & ((1n << 64n) - 1n);
+  }
+
+  /** Any descriptor, or a number close to one. */
+  #fd(process: Process): number {
+    return this.#random.below(filesOf(process).nextFd + 3);
+  }
+
+  /** A descriptor of the kind a call is for, when there is one, mostly. */
+  #fdFor(process: Process, name: string): number {
+    const kind = FILE_KINDS.find(([prefix]) => name.startsWith(prefix))?.[1] ?? 'iommufd';
+    const fds = this.#fdsOf(process, kind);
+    const fd =
+      fds.length > 0 && !this.#random.oneIn(20) ? this.#random.pick(fds) : this.#fd(process);
+    this.#context = filesOf(process).get(fd)?.operations.iommufd ?? this.#contexts[0];
+    this.#name = name;
+    this.#noVendorData = name === 'IOMMU_HWPT_ALLOC' && this.#random.oneIn(2);
+    return fd;
+  }
+
+  #fdsOf(process: Process, kind: string): number[] {
+    const files = filesOf(process);
+    return [...Array(PROBED_DESCRIPTORS).keys()].filter(
+      (fd) => files.get(fd)?.operations.name === kind,
+    );
+  }
+
+  /** The number of an object that such a field may name, mostly. */
+  #id(process: Process, field: string): number {
+    const random = this.#random;
+    if (field === 'id' && this.#name.startsWith('TEST_') && this.#name.includes('ACCESS')) {
+      const fds = this.#fdsOf(process, 'test access');
+      if (fds.length > 0 && this.#name !== 'TEST_CREATE_ACCESS') return random.pick(fds);
+    }
+    const objects = this.#context?.objects.all() ?? [];
+    const kinds = field === 'id' ? testIdKinds(this.#name) : ID_KINDS[field];
+    const fitting = objects.filter(({ kind }) => kinds?.includes(kind) ?? true);
+    if (fitting.length > 0 && !random.oneIn(12)) return random.pick(fitting).id;
+    return objects.length > 0 && !random.oneIn(3) ? random.pick(objects).id : random.below(16);
+  }
+
+  #open(): void {
+    const process = this.#random.pick(this.#processes);
+    const asVfioContainer = this.#random.oneIn(4);
+    const options = { extensions: [iommuTest()], noiommu: this.#noiommu, asVfioContainer };
+    this.#contexts.push(openIommufd(process, this.#machine, options));
+  }
+
+  #fileCall(process: Process): void {
+    const random = this.#random;
+    const fd = this.#fd(process);
+    const length = random.pick([0, 7, 8, 12, 16, 40, 80, 120, 4096]);
+    const pointer = this.#pointer();
+    const prot = random.pick([1, 3, 7]);
+    const flags = random.pick([MAP_FLAG.SHARED, MAP_FLAG.PRIVATE]);
+    const offset = random.below(4) * PAGE_BYTES;
+    const calls: readonly (readonly [string, () => number])[] = [
+      ['read', () => sysRead(process, fd, pointer, length)],
+      ['write', () => sysWrite(process, fd, pointer, length)],
+      ['poll', () => sysPoll(process, fd, random.below(128))],
+      ['lseek', () => sysSeek(process, fd)],
+      [
+        'mmap',
+        () => sysMmap(process, fd, { length: random.pick([4096, 8192]), prot, flags, offset }),
+      ],
+      ['close', () => (random.oneIn(3) ? filesOf(process).close(fd) : 0)],
+    ];
+    const [name, call] = random.pick(calls);
+    this.#note(name, call());
+  }
+
+  /** Devices act by themselves. */
+  #dma(): void {
+    const random = this.#random;
+    const endpoint = random.pick(this.#machine.endpoints);
+    const iova = random.oneIn(4) ? this.#edge() : random.pick(IOVAS);
+    const data = new Uint8Array(random.pick([1, 8, 4096, 5000]));
+    const pasid = endpoint.pasidBits > 0 ? random.pick([undefined, 1, 3]) : undefined;
+    const options = pasid === undefined ? {} : { pasid };
+    const done = random.oneIn(2)
+      ? endpoint.dmaWrite(iova, data, options)
+      : endpoint.dmaRead(iova, data, options);
+    this.#note('dma', done);
+  }
+
+  #memoryCall(process: Process): void {
+    const random = this.#random;
+    const addr = MEMORY + random.below(MEMORY_PAGES) * PAGE_BYTES;
+    const length = random.pick([1, 2, 4]) * PAGE_BYTES;
+    const flags = MAP_FLAG.PRIVATE | MAP_FLAG.ANONYMOUS | MAP_FLAG.FIXED;
+    const kind = random.below(4);
+    if (kind === 0) this.#note('munmap', process.munmap(addr, length));
+    else if (kind === 1) this.#note('mprotect', process.mprotect(addr, length, random.below(4)));
+    else if (kind === 2)
+      this.#note('mmap', process.mmap({ addr, length, prot: 3, flags }) > 0 ? 1 : 0);
+    else {
+      const bytes = new Uint8Array(64);
+      for (let i = 0; i < bytes.length; i += 4) bytes[i] = random.below(8);
+      process.poke(DATA_AT + random.below(8) * 64, bytes);
+    }
+  }
+
+  #lifeOfProcesses(process: Process): void {
+    const random = this.#random;
+    const kind = random.below(8);
+    if (kind === 0) this.#open();
+    else if (kind === 1) this.#note('open cdev', openVfioCdev(process, random.pick(this.#devices)));
+    else if (kind === 2)
+      this.#note('open group', openVfioGroup(process, random.pick(this.#groups)));
+    else if (kind === 3) this.#memfd(process);
+    else if (kind === 4 && this.#processes.length < MAX_PROCESSES) {
+      this.#processes.push(forkProcess(process));
+    } else if (kind === 5 && this.#processes.length > 1) {
+      this.#processes.splice(this.#processes.indexOf(process), 1);
+      exitProcess(process);
+      this.#ended.push(process);
+    } else if (kind === 6) process.rlimitMemlockBytes = random.pick([0, 0x4000, 2 ** 23]);
+    else if (kind === 7 && random.oneIn(4)) process.setuid(random.pick([0, 1000]));
+  }
+
+  #memfd(process: Process): void {
+    const file = process.createFile({ size: this.#random.pick([0x1000, 0x4000, 0x8000]) });
+    const fd = installFile(process, 'memfd', () => new OpenFile(memoryFileOperations(file)));
+    this.#note('memfd', fd);
+  }
+}
+
+/**
+ * Run a program.
+ *
+ * @param seed decides everything about it
+ * @throws {Error} when something is left after all processes have ended
+ */
+export const runProgram = (seed: number, calls: number): Trace => {
+  const program = new Program(seed);
+  program.run(calls);
+  const left = program.close();
+  if (left.length > 0) throw new Error(`seed ${seed} leaves ${left.join('; ')}`);
+  return program;
+};
