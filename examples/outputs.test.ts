@@ -13,6 +13,7 @@ const shownOutput = (document: string, example: string): string | undefined =>
 test.each([
   ['README.md', 'examples/quickstart', () => import('./quickstart/main.ts')],
   ['packages/core/README.md', 'examples/raw-ioctl', () => import('./raw-ioctl/main.ts')],
+  ['packages/core/README.md', 'examples/migration', () => import('./migration/main.ts')],
   ['examples/README.md', 'examples/ioasid-flows', () => import('./ioasid-flows/main.ts')],
   ['examples/README.md', 'examples/pasid-models', () => import('./pasid-models/main.ts')],
   [

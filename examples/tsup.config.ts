@@ -6,6 +6,7 @@ export default defineConfig({
     quickstart: 'quickstart/main.ts',
     'plugin-driver': 'plugin-driver/main.ts',
     'raw-ioctl': 'raw-ioctl/main.ts',
+    migration: 'migration/main.ts',
     'ioasid-flows': 'ioasid-flows/main.ts',
     'pasid-models': 'pasid-models/main.ts',
     'legacy-nesting': 'legacy-nesting/main.ts',

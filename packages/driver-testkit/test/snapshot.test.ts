@@ -12,6 +12,7 @@ import {
   HostPasids,
   HWPT_ALLOC,
   type IommufdContext,
+  type IommuUnit,
   inspectSnapshot,
   isIommuError,
   type Machine,
@@ -194,6 +195,22 @@ describe('restoring', () => {
     machine.memory.freePages(machine.memory.allocPages(1), 1);
     exitProcess(process);
     expect(fresh.machine.memory.freePageCount).toBe(machine.memory.freePageCount);
+  });
+
+  it('devices that are missing are plugged in, and out again when something is refused', () => {
+    const machine = emptyMachine();
+    const late = { rid: '00:0a.0', noSnoop: true, group: 'late' };
+    machine.attachToUnit(machine.units[0] as IommuUnit, machine.addEndpoint(late));
+    const process = createProcess(machine);
+    const context = openIommufd(process, machine, { extensions: [iommuTest()] });
+    context.bindDevice(machine.endpoint(0x50) as Endpoint);
+    const bytes = save(machine, process);
+    const fresh = emptyMachine();
+    expect(reasonOf(() => restoreSnapshot(bytes, { machine: fresh }))).toContain('EINVAL');
+    expect(fresh.endpoints.map(({ name }) => name)).toEqual(['00:04.0']);
+    const [moved] = restore(bytes, fresh).contexts as [IommufdContext];
+    expect(fresh.endpoint(0x50)).toMatchObject({ name: '00:0a.0', noSnoop: true });
+    expect(Buffer.compare(save(fresh, moved.process), bytes)).toBe(0);
   });
 
   it('says what a snapshot is of', () => {

@@ -21,7 +21,12 @@ import { RestoreGraph } from './restore-graph.ts';
 import { ObjectLoader } from './restore-objects.ts';
 import { findVfioDevices, loadFiles, loadProcesses } from './restore-process.ts';
 import { RestoredUnits } from './restore-units.ts';
-import { type ContextState, SCENARIO, type ScenarioState } from './scenario-state.ts';
+import {
+  type ContextState,
+  type EndpointState,
+  SCENARIO,
+  type ScenarioState,
+} from './scenario-state.ts';
 
 /** What {@link restoreSnapshot} needs: hardware, and the functions that bytes cannot carry. */
 export interface RestoreOptions {
@@ -112,15 +117,8 @@ const loadMachine = (state: ScenarioState, machine: Machine, undo: (() => void)[
   const before = machine.saveBus();
   const endpoints = [...machine.endpoints];
   undo.push(() => machine.loadBus(before, endpoints));
-  for (const { rid, name, pasidBits, ats, pri, deviceTlbEntries, group, unit } of state.bus
-    .endpoints) {
-    if (machine.endpoint(rid)) continue;
-    const { key } = state.bus.groups[group] as { key: string };
-    const options = { rid, name, pasidBits, ats, pri, deviceTlbEntries, group: key };
-    const endpoint = machine.addEndpoint(options);
-    undo.push(() => machine.removeEndpoint(endpoint));
-    if (unit >= 0) machine.attachToUnit(machine.units[unit] as IommuUnit, endpoint);
-    checkEndpoint(endpoint, state, machine);
+  for (const endpoint of state.bus.endpoints) {
+    if (!machine.endpoint(endpoint.rid)) plugIn(endpoint, state, machine, undo);
   }
   const now = machine.memory.save();
   const pagesOf = (isRebuilt: boolean) =>
@@ -134,6 +132,22 @@ const loadMachine = (state: ScenarioState, machine: Machine, undo: (() => void)[
   });
   undo.push(() => machine.memory.load(now, machine.memory.save()));
   machine.memory.load(merged, now);
+};
+
+/** A device of the saved machine that is not here. */
+const plugIn = (
+  saved: EndpointState,
+  state: ScenarioState,
+  machine: Machine,
+  undo: (() => void)[],
+): void => {
+  const { rid, name, pasidBits, ats, pri, noSnoop, deviceTlbEntries, unit } = saved;
+  const group = state.bus.groups[saved.group]?.key ?? '';
+  const options = { rid, name, pasidBits, ats, pri, noSnoop, deviceTlbEntries, group };
+  const endpoint = machine.addEndpoint(options);
+  undo.push(() => machine.removeEndpoint(endpoint));
+  if (unit >= 0) machine.attachToUnit(machine.units[unit] as IommuUnit, endpoint);
+  checkEndpoint(endpoint, state, machine);
 };
 
 /** A context, empty, under the descriptor it had. */
