@@ -40,7 +40,7 @@ export const SIZE_LG2 = 4;
 export const KIND = 5;
 export const TAG_A = 6;
 export const TAG_B = 7;
-/** Negative code of a cached fault, 0 for a translation. */
+/** Negative code of a cached fault; anything in a translation, see {@link TRANSLATION}. */
 export const FAULT = 8;
 
 // f64 words of an entry.
@@ -63,6 +63,9 @@ export const MAX_SIZE_LG2 = 64;
 
 /** Input spaces that hash alike share this many candidate sets per page, lg2. */
 export const COLOURS_LG2 = 3;
+
+/** In a set's next victim: every way holds an entry. */
+export const SET_FULL = 0x80;
 
 /** Hits move to a double before their 32-bit counter can overflow. */
 export const HIT_FOLD = 0x40000000;

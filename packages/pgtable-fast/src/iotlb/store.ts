@@ -10,10 +10,12 @@ import {
   FIRST,
   HIT_FOLD,
   I32_PER_ENTRY_LG2,
+  LAST,
   MAX_SIZE_LG2,
   MIN_SIZE_LG2,
   PAGE_MIX,
   PASID_MIX,
+  SET_FULL,
   SIZE_LG2,
   SIZE_MIX,
   SOURCE_MIX,
@@ -91,7 +93,7 @@ export class IotlbStore {
   protected readonly f64: Float64Array;
   /** First input frame of each slot again: searching a set reads one cache line, not `ways`. */
   protected readonly starts: Float64Array;
-  /** Next victim way of each set, at the index of the set's first slot. */
+  /** Next victim way of each set, {@link SET_FULL} added, at the index of the set's first slot. */
   protected readonly victims: Uint8Array;
   /** Shift that turns a 32-bit mix into a set number. */
   protected readonly setShift: number;
@@ -166,6 +168,7 @@ export class IotlbStore {
   protected clear(slot: number): void {
     this.starts[slot] = Number.POSITIVE_INFINITY;
     this.f64[(slot << F64_PER_ENTRY_LG2) + FIRST] = Number.POSITIVE_INFINITY;
+    this.f64[(slot << F64_PER_ENTRY_LG2) + LAST] = Number.POSITIVE_INFINITY;
   }
 
   protected countHit(): void {
@@ -193,6 +196,8 @@ export class IotlbStore {
   /** Makes the valid entry in `slot` invalid. */
   protected drop(slot: number): void {
     this.clear(slot);
+    const first = slot - (slot % this.ways);
+    this.victims[first] = (this.victims[first] as number) & ~SET_FULL;
     const sizeLg2 = this.i32[(slot << I32_PER_ENTRY_LG2) + SIZE_LG2] as number;
     this.#entryCount--;
     const count = (this.#countBySize[sizeLg2] as number) - 1;
