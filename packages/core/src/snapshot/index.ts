@@ -1,3 +1,5 @@
+/** The codecs of {@link snapshotCodec}, by a name that declarations of other packages can use. */
+export type { Codec as SnapshotCodec } from './codec.ts';
 export * as snapshotCodec from './codec.ts';
 export { decodeState, encodeState, SNAPSHOT_VERSION } from './envelope.ts';
 export type { LoadRefs, SaveRefs, SnapshotExtension } from './extension.ts';
