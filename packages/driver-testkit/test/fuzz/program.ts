@@ -9,11 +9,9 @@ import {
   type Endpoint,
   ERRNO,
   exitProcess,
-  type FieldSpec,
   filesOf,
   forkProcess,
   HWPT_ALLOC,
-  IOMMU_STRUCTS,
   type IommufdContext,
   installFile,
   isIommuError,
@@ -40,75 +38,28 @@ import {
   VM_PROT,
 } from '@iommukit/core';
 import { iommuTest, MOCK_TYPE, mockDriver } from '@iommukit/driver-testkit';
-import { GOLDEN_STRUCTS, type GoldenStruct } from '../../src/golden/structs.ts';
-import { EDGES, Random } from './random.ts';
+import {
+  CallFiller,
+  DATA_AT,
+  IOCTLS,
+  IOVAS,
+  MEMORY,
+  MEMORY_PAGES,
+  READ_ONLY,
+  SCRATCH,
+  STRUCT_AT,
+  STRUCT_BYTES,
+  TEST_COMMANDS,
+  VFIO_CALLS,
+} from './fields.ts';
+import { Random } from './random.ts';
 
 const RAM_BYTES = 2 ** 21;
-const MEMORY = 0x1_0000_0000;
-const SCRATCH = 0x2_0000_0000;
-const READ_ONLY = 0x3_0000_0000;
-const HOLE = 0x4_0000_0000;
-const MEMORY_PAGES = 24;
-const STRUCT_BYTES = 96;
-const STRUCT_AT = SCRATCH + 0x3000;
-const DATA_AT = SCRATCH;
 const RESULT_MASK = 0x3fff_ffff;
 const MAX_PROCESSES = 3;
-/** What a call is made on, by how its name starts. */
-const FILE_KINDS: readonly (readonly [prefix: string, kind: string])[] = [
-  ['VFIO_GROUP', 'vfio group'],
-  ['VFIO_DEVICE', 'vfio cdev'],
-];
-const PROBED_DESCRIPTORS = 24;
-const HWPTS: readonly ObjectKind[] = ['HWPT_PAGING', 'HWPT_NESTED'];
-/** Kinds of objects that fields name. */
-const ID_KINDS: Readonly<Record<string, readonly ObjectKind[]>> = {
-  ioas_id: ['IOAS'],
-  dst_ioas_id: ['IOAS'],
-  src_ioas_id: ['IOAS'],
-  dev_id: ['DEVICE'],
-  hwpt_id: [...HWPTS, 'VIOMMU'],
-  pt_id: [...HWPTS, 'IOAS', 'VIOMMU'],
-  viommu_id: ['VIOMMU'],
-  fault_id: ['FAULT'],
-};
-/** Kinds of the `id` of test commands, by how they start; others take a device of the test. */
-const TEST_ID_KINDS: readonly (readonly [prefix: string, kinds: readonly ObjectKind[]])[] = [
-  ['TEST_ADD_RESERVED', ['IOAS']],
-  ['TEST_CREATE_ACCESS', ['IOAS']],
-  ['TEST_MOCK_DOMAIN_REPLACE', ['SELFTEST']],
-  ['TEST_MOCK_DOMAIN', ['IOAS', 'HWPT_PAGING']],
-  ['TEST_MD_CHECK_IOTLB', ['HWPT_NESTED']],
-  ['TEST_MD', ['HWPT_PAGING']],
-  ['TEST_DIRTY', ['HWPT_PAGING']],
-  ['TEST_DEV', ['DEVICE']],
-  ['TEST', ['SELFTEST']],
-];
 const TEST_CMD = 0x3ba0;
 const PASID_DEVICE = 4;
 const KNOWN_ERRNOS = new Set<number>(Object.values(ERRNO));
-
-const TYPES = [0, 1, ...Object.values(MOCK_TYPE)];
-const IOVAS = [0x100_0000n, 0x100_0800n, 0x200_0000n, 0x200_4000n, 0x5000_0000n, 0x7fff_f000n];
-
-/** ioctl numbers by what a call is counted under. */
-export const IOCTLS: readonly (readonly [name: string, spec: StructSpec])[] =
-  Object.entries(IOMMU_STRUCTS);
-
-const others = (matches: (name: string) => boolean) =>
-  Object.entries(GOLDEN_STRUCTS).filter(([name]) => matches(name));
-
-/** Operations of the test ioctl, and VFIO calls with a struct. */
-export const TEST_COMMANDS = others((name) => name.startsWith('TEST_'));
-const VFIO_CALLS = others((name) => name.startsWith('VFIO_') && name !== 'VFIO_IOAS');
-
-const flagsOf = (name: string): readonly number[] => {
-  if (name.startsWith('VFIO_IOMMU')) return [0, 1, 2, 3, 3];
-  return /_MAP|COPY/.test(name) ? [7, 7, 7, 6, 5] : [0, 0, 0, 1, 2, 4, 8, 9, 11];
-};
-
-const testIdKinds = (name: string): readonly ObjectKind[] | undefined =>
-  TEST_ID_KINDS.find(([prefix]) => name.startsWith(prefix))?.[1];
 
 /** What a program did. */
 export interface Trace {
@@ -130,16 +81,12 @@ class Program {
   readonly #endpoints: Endpoint[];
   readonly #devices: VfioDevice[];
   readonly #groups: VfioGroup[];
-  /** The context that a struct is filled for. */
-  #context: IommufdContext | undefined;
-  /** The call that a struct is filled for. */
-  #name = '';
-  /** That call gets no vendor data. */
-  #noVendorData = false;
+  readonly #fill: CallFiller;
   readonly #noiommu: boolean;
 
   constructor(seed: number) {
     this.#random = new Random(seed);
+    this.#fill = new CallFiller(this.#random, this.#contexts);
     this.#noiommu = seed % 16 === 15;
     this.#machine = createMachine({ ramBytes: RAM_BYTES });
     this.#freeFrames = this.#machine.memory.freePageCount;
@@ -293,19 +240,19 @@ class Program {
 
   #iommufdCall(process: Process): void {
     const [name, spec] = this.#random.pick(IOCTLS);
-    const fd = this.#fdFor(process, name);
-    const bytes = this.#randomBytes();
+    const fd = this.#fill.fdFor(process, name);
+    const bytes = this.#fill.randomBytes();
     const view = new DataView(bytes.buffer);
     for (const [field, fieldSpec] of Object.entries(spec.fields)) {
-      this.#setField(process, view, field, fieldSpec);
+      this.#fill.setField(process, view, field, fieldSpec);
     }
     this.#callWith(process, fd, name, spec, bytes);
   }
 
   #testCommand(process: Process): void {
     const [name, struct] = this.#random.pick(TEST_COMMANDS);
-    const fd = this.#fdFor(process, name);
-    const bytes = this.#fromGolden(process, struct);
+    const fd = this.#fill.fdFor(process, name);
+    const bytes = this.#fill.fromGolden(process, struct);
     new DataView(bytes.buffer).setUint32(4, struct.op ?? 0, true);
     if (this.#random.oneIn(40))
       new DataView(bytes.buffer).setUint32(4, this.#random.below(40), true);
@@ -315,12 +262,13 @@ class Program {
   #vfioCall(process: Process): void {
     const [name, struct] = this.#random.pick(VFIO_CALLS);
     if (struct.size > 0) {
-      const fd = this.#fdFor(process, name);
-      this.#callWith(process, fd, name, struct, this.#fromGolden(process, struct));
+      const fd = this.#fill.fdFor(process, name);
+      this.#callWith(process, fd, name, struct, this.#fill.fromGolden(process, struct));
       return;
     }
-    const plain = [BigInt(this.#random.below(12)), this.#edge(), BigInt(STRUCT_AT)];
-    const wanted = name === 'VFIO_GROUP_SET_CONTAINER' ? this.#fdFor(process, 'the container') : 0;
+    const plain = [BigInt(this.#random.below(12)), this.#fill.edge(), BigInt(STRUCT_AT)];
+    const wanted =
+      name === 'VFIO_GROUP_SET_CONTAINER' ? this.#fill.fdFor(process, 'the container') : 0;
     process.poke(STRUCT_AT, new Uint8Array(Int32Array.of(wanted).buffer));
     if (name === 'VFIO_GROUP_GET_DEVICE_FD') {
       const device = this.#random.pick(this.#endpoints).name;
@@ -329,7 +277,7 @@ class Program {
     const takesPointer = name.startsWith('VFIO_GROUP_');
     const argument =
       takesPointer && !this.#random.oneIn(8) ? BigInt(STRUCT_AT) : this.#random.pick(plain);
-    this.#note(name, sysIoctl(process, this.#fdFor(process, name), struct.ioctl, argument));
+    this.#note(name, sysIoctl(process, this.#fill.fdFor(process, name), struct.ioctl, argument));
   }
 
   /** Put a struct somewhere, mostly where it can be, and call. */
@@ -345,7 +293,7 @@ class Program {
     const sizes = [size, min, min - 1, size + 8, 0, STRUCT_BYTES, 4097, random.u32()];
     new DataView(bytes.buffer).setUint32(0, wrong ? random.pick(sizes) : size, true);
     if (!random.oneIn(12)) bytes.fill(0, size);
-    const argument = random.oneIn(25) ? this.#anyPointer() : BigInt(STRUCT_AT);
+    const argument = random.oneIn(25) ? this.#fill.anyPointer() : BigInt(STRUCT_AT);
     process.poke(argument, bytes);
     const code = random.oneIn(60) ? ioctl ^ (1 << random.below(32)) : ioctl;
     const result = sysIoctl(process, fd, code >>> 0, argument);
@@ -359,139 +307,6 @@ class Program {
     return digest & RESULT_MASK;
   }
 
-  #randomBytes(): Uint8Array {
-    const bytes = new Uint8Array(STRUCT_BYTES);
-    if (this.#random.oneIn(16))
-      for (let i = 0; i < STRUCT_BYTES; i++) bytes[i] = this.#random.below(256);
-    return bytes;
-  }
-
-  #fromGolden(process: Process, { fields }: GoldenStruct): Uint8Array {
-    const bytes = this.#randomBytes();
-    const view = new DataView(bytes.buffer);
-    for (const [name, [at, width, kind]] of Object.entries(fields)) {
-      const field = kind ? 'fd' : name;
-      if (width === 8) view.setBigUint64(at, this.#wide(field), true);
-      else view.setUint32(at, this.#narrow(process, field), true);
-    }
-    return bytes;
-  }
-
-  #setField(process: Process, view: DataView, name: string, { at, kind, role }: FieldSpec): void {
-    if (role === 'reserved' && !this.#random.oneIn(30)) view.setUint8(at, 0);
-    else if (kind === 'u8') view.setUint8(at, this.#random.below(256));
-    else if (kind === 'u16') view.setUint16(at, this.#narrow(process, name) & 0xffff, true);
-    else if (kind === 'u64') view.setBigUint64(at, this.#wide(name), true);
-    else if (kind === 'pointer') view.setBigUint64(at, this.#pointer(), true);
-    else view.setUint32(at, this.#narrow(process, name), true);
-    if (role === 'reserved' && kind === 'u32') view.setUint32(at, 0, true);
-  }
-
-  /** A 32-bit field by its name. */
-  #narrow(process: Process, name: string): number {
-    const random = this.#random;
-    if (random.oneIn(40)) return random.u32();
-    if (name === 'flags' || name === 'dev_flags') return random.pick(flagsOf(this.#name));
-    if (name === 'fd' || name.endsWith('_fd')) return this.#anyFile(process);
-    if (name === 'pasid') return random.pick([0, 1, 2, 3, 1024, 0xf_ffff]);
-    if (name.endsWith('_type') || name === 'type') return this.#vendorType();
-    if (name.endsWith('_len')) return random.pick(this.#noVendorData ? [0] : [0, 4, 8, 12, 24]);
-    if (/num|depth|index|op$|option_id|refs|entry|iotlb|cache|grpid|perm/.test(name))
-      return random.below(4);
-    if (name === 'length' || name === 'limit') return random.pick([12, 0x1000, 0x2000, 0x20_0000]);
-    if (/__reserved|size|argsz/.test(name)) return 0;
-    return this.#id(process, name);
-  }
-
-  /** A 64-bit field by its name. */
-  #wide(name: string): bigint {
-    const random = this.#random;
-    if (random.oneIn(30)) return this.#edge();
-    if (/iova|addr$/.test(name)) return random.pick(IOVAS);
-    if (/va$|vaddr|uptr/.test(name))
-      return BigInt(MEMORY + random.below(MEMORY_PAGES) * PAGE_BYTES);
-    if (/length|size_/.test(name))
-      return BigInt(random.pick([0x800, 0x1000, 0x2000, 0x4000, 0x8000]));
-    if (name === 'page_size') return BigInt(random.pick([0x800, 0x1000, 0x2000]));
-    return BigInt(random.pick([0, 0, 1, 7, 0x1000]));
-  }
-
-  /** For MAP_FILE a file in memory; a context for binding and containers. */
-  #anyFile(process: Process): number {
-    const kinds = this.#name.includes('MAP_FILE') ? ['memfd', 'dma-buf'] : ['iommufd', 'dma-buf'];
-    const fds = kinds.flatMap((kind) => this.#fdsOf(process, kind));
-    return fds.length > 0 && !this.#random.oneIn(8) ? this.#random.pick(fds) : this.#fd(process);
-  }
-
-  #vendorType(): number {
-    if (this.#noVendorData) return 0;
-    const wanted: Readonly<Record<string, number>> = {
-      IOMMU_HWPT_ALLOC: MOCK_TYPE.HWPT_DATA,
-      IOMMU_VEVENTQ_ALLOC: MOCK_TYPE.VEVENTQ,
-    };
-    const type = wanted[this.#name] ?? MOCK_TYPE.VIOMMU;
-    return this.#random.oneIn(5) ? this.#random.pick(TYPES) : type;
-  }
-
-  #edge(): bigint {
-    const random = this.#random;
-    if (random.oneIn(3)) return (BigInt(random.u32()) << 32n) | BigInt(random.u32());
-    return random.pick(EDGES);
-  }
-
-  /** Where arrays and vendor data are, mostly. */
-  #pointer(): bigint {
-    return this.#random.oneIn(8)
-      ? this.#anyPointer()
-      : BigInt(DATA_AT + this.#random.below(8) * 64);
-  }
-
-  #anyPointer(): bigint {
-    const random = this.#random;
-    const page = BigInt(PAGE_BYTES);
-    const near = [MEMORY, SCRATCH + 4 * PAGE_BYTES, READ_ONLY, HOLE, 2 ** 47].map(BigInt);
-    const at = random.pick([...near, this.#edge()]) + BigInt(random.below(24)) - 12n;
-    return at < 0n ? page : at & ((1n << 64n) - 1n);
-  }
-
-  /** Any descriptor, or a number close to one. */
-  #fd(process: Process): number {
-    return this.#random.below(filesOf(process).nextFd + 3);
-  }
-
-  /** A descriptor of the kind a call is for, when there is one, mostly. */
-  #fdFor(process: Process, name: string): number {
-    const kind = FILE_KINDS.find(([prefix]) => name.startsWith(prefix))?.[1] ?? 'iommufd';
-    const fds = this.#fdsOf(process, kind);
-    const fd =
-      fds.length > 0 && !this.#random.oneIn(20) ? this.#random.pick(fds) : this.#fd(process);
-    this.#context = filesOf(process).get(fd)?.operations.iommufd ?? this.#contexts[0];
-    this.#name = name;
-    this.#noVendorData = name === 'IOMMU_HWPT_ALLOC' && this.#random.oneIn(2);
-    return fd;
-  }
-
-  #fdsOf(process: Process, kind: string): number[] {
-    const files = filesOf(process);
-    return [...Array(PROBED_DESCRIPTORS).keys()].filter(
-      (fd) => files.get(fd)?.operations.name === kind,
-    );
-  }
-
-  /** The number of an object that such a field may name, mostly. */
-  #id(process: Process, field: string): number {
-    const random = this.#random;
-    if (field === 'id' && this.#name.startsWith('TEST_') && this.#name.includes('ACCESS')) {
-      const fds = this.#fdsOf(process, 'test access');
-      if (fds.length > 0 && this.#name !== 'TEST_CREATE_ACCESS') return random.pick(fds);
-    }
-    const objects = this.#context?.objects.all() ?? [];
-    const kinds = field === 'id' ? testIdKinds(this.#name) : ID_KINDS[field];
-    const fitting = objects.filter(({ kind }) => kinds?.includes(kind) ?? true);
-    if (fitting.length > 0 && !random.oneIn(12)) return random.pick(fitting).id;
-    return objects.length > 0 && !random.oneIn(3) ? random.pick(objects).id : random.below(16);
-  }
-
   #open(): void {
     const process = this.#random.pick(this.#processes);
     const asVfioContainer = this.#random.oneIn(4);
@@ -501,9 +316,9 @@ class Program {
 
   #fileCall(process: Process): void {
     const random = this.#random;
-    const fd = this.#fd(process);
+    const fd = this.#fill.fd(process);
     const length = random.pick([0, 7, 8, 12, 16, 40, 80, 120, 4096]);
-    const pointer = this.#pointer();
+    const pointer = this.#fill.pointer();
     const prot = random.pick([1, 3, 7]);
     const flags = random.pick([MAP_FLAG.SHARED, MAP_FLAG.PRIVATE]);
     const offset = random.below(4) * PAGE_BYTES;
@@ -526,7 +341,7 @@ class Program {
   #dma(): void {
     const random = this.#random;
     const endpoint = random.pick(this.#machine.endpoints);
-    const iova = random.oneIn(4) ? this.#edge() : random.pick(IOVAS);
+    const iova = random.oneIn(4) ? this.#fill.edge() : random.pick(IOVAS);
     const data = new Uint8Array(random.pick([1, 8, 4096, 5000]));
     const pasid = endpoint.pasidBits > 0 ? random.pick([undefined, 1, 3]) : undefined;
     const options = pasid === undefined ? {} : { pasid };

@@ -1,8 +1,8 @@
 /** As fuzz.test.ts, with a million calls, after which every call has succeeded. */
 import { VFIO_IOCTL } from '@iommukit/core';
 import { expect, it } from 'vitest';
+import { IOCTLS, TEST_COMMANDS } from './fields.ts';
 import { fuzzPrograms, fuzzRecordings } from './fuzz.ts';
-import { IOCTLS, TEST_COMMANDS } from './program.ts';
 
 /** Calls that nobody serves here: a device without a driver that resets it, type1's dirty pages. */
 const UNSERVED = ['VFIO_DEVICE_RESET', 'VFIO_IOMMU_DIRTY_PAGES'];
