@@ -34,16 +34,19 @@ const number = (
   read: (from: ByteReader) => number,
 ): Codec<number> => ({ minBytes, write, read });
 
+/** One byte. */
 export const u8 = number(
   1,
   (out, value) => out.u8(value),
   (from) => from.u8(),
 );
+/** Two bytes. */
 export const u16 = number(
   2,
   (out, value) => out.u16(value),
   (from) => from.u16(),
 );
+/** Four bytes. */
 export const u32 = number(
   4,
   (out, value) => out.u32(value),
@@ -79,6 +82,7 @@ export const u64: Codec<bigint> = {
   read: (from) => from.u64(),
 };
 
+/** A byte 0 or 1. */
 export const bool: Codec<boolean> = {
   minBytes: 1,
   write: (out, value) => out.u8(value ? 1 : 0),
@@ -99,6 +103,7 @@ export const blob: Codec<Uint8Array> = {
   read: (from) => from.raw(from.count(1)),
 };
 
+/** UTF-8 behind its count of bytes. */
 export const text: Codec<string> = {
   minBytes: 4,
   write: (out, value) => blob.write(out, new TextEncoder().encode(value)),
@@ -130,8 +135,11 @@ const array = <A extends { readonly length: number; [index: number]: number }>(
   },
 });
 
+/** Words of 32 bits behind their count. */
 export const u32s: Codec<Uint32Array> = array((count) => new Uint32Array(count), u32);
+/** The same, signed. */
 export const i32s: Codec<Int32Array> = array((count) => new Int32Array(count), u32);
+/** Doubles behind their count. */
 export const f64s: Codec<Float64Array> = array((count) => new Float64Array(count), f64);
 
 /** Any number of values, in order. */

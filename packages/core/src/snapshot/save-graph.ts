@@ -16,7 +16,7 @@ import { Numbering } from './numbering.ts';
 import type { FileRef } from './scenario-state.ts';
 
 /** The call, in refusals. */
-export const SAVE_OP = 'saveSnapshot';
+const SAVE_OP = 'saveSnapshot';
 
 /** A refusal to save. */
 export const cannotSave = (rule: string, message: string, accepted: string, owner = '') =>

@@ -124,7 +124,7 @@ export const hwInfoOf = (
 };
 
 /** Numbers of domains and vIOMMUs: contexts in order, their objects by id. */
-export const numbered = (contexts: readonly IommufdContext[]): Map<DriverObject, number> => {
+const numbered = (contexts: readonly IommufdContext[]): Map<DriverObject, number> => {
   const numbers = new Map<DriverObject, number>();
   for (const context of contexts) {
     for (const { id, kind } of context.objects.all()) {
