@@ -1,5 +1,6 @@
 /** Snapshots of scenarios on mock hardware: what comes along, what is refused, damaged bytes. */
 import {
+  Access,
   createMachine,
   createProcess,
   DevicePasids,
@@ -211,6 +212,28 @@ describe('restoring', () => {
     const [moved] = restore(bytes, fresh).contexts as [IommufdContext];
     expect(fresh.endpoint(0x50)).toMatchObject({ name: '00:0a.0', noSnoop: true });
     expect(Buffer.compare(save(fresh, moved.process), bytes)).toBe(0);
+  });
+
+  it('ids lost with their device stay lost, pins of accesses stay pinned', () => {
+    const { context, devId, parentId, process, ioasId } = nestedSetup();
+    const viommu = { type: MOCK_TYPE.VIOMMU, devId, hwptId: parentId };
+    const { outViommuId: viommuId } = context.viommuAlloc(viommu);
+    const { outVdeviceId } = context.vdeviceAlloc({ viommuId, devId, virtId: 1n });
+    context.unbindDevice(devId);
+    context.ioasMap({ ioasId, flags: FIXED_RW, iova: 0x200_0000, userVa: MEMORY, length: PAGE });
+    const access = Access.create(context, { needsPin: true, unmap: () => {} });
+    access.attach('test', context.find('test', ioasId, 'IOAS'));
+    access.pinPages('test', 0x200_0000, PAGE, true);
+    const machine = emptyMachine();
+    const [moved] = restore(save(context.machine, process), machine).contexts as [IommufdContext];
+    const made = Array.from({ length: 8 }, () => moved.ioasAlloc().outIoasId);
+    expect(made).not.toContain(outVdeviceId);
+    expect(made).toEqual(Array.from({ length: 8 }, () => context.ioasAlloc().outIoasId));
+    const whole = { ioasId, iova: 0x200_0000, length: PAGE };
+    expect(refusalOf(() => moved.ioasUnmap(whole))).toBe('EDEADLOCK access-holds-pages');
+    const there = moved.find('test', access.id, 'ACCESS');
+    there.onUnmap((iova, length) => there.unpinPages(iova, length));
+    expect(refusalOf(() => moved.ioasUnmap(whole))).toBe('ok');
   });
 
   it('says what a snapshot is of', () => {
