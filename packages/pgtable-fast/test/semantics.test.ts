@@ -168,6 +168,35 @@ describe('amd-v1', () => {
   });
 });
 
+describe.each([
+  ['stage 1', armStage1({ contiguous: true, dirtyTracking: true })],
+  ['stage 2', armStage2({ contiguous: true, dirtyTracking: true, iovaBits: 43 })],
+])('arm, contiguous leaves: %s (Arm ARM D8)', (_, format) => {
+  // Sixteen entries are one leaf: hardware may mark any of them.
+  test.each([0, 7, 15])('dirty in entry %i is dirty in all sixteen', (entry) => {
+    const table = createTable(createPool(), format);
+    expect(table.mapRange(512, 1024, 512, RW | PROT.SMALLEST_PAGES)).toBe(0);
+    expect(table.mapRange(16, 32, 16, RW)).toBe(0);
+    expect(leaves(table)[0]).toEqual([16, 16]);
+    const bitmap = new Uint8Array(8);
+    const read = (from: number, count: number, flags = 0) =>
+      table.readAndClearDirty(from, count, bitmap.fill(0), 0, flags);
+    read(0, 64); // fresh writable pages are dirty
+    expect(read(0, 64)).toBe(0);
+    expect(table.setAccessedDirty(16 + entry, true)).toBe(0);
+    expect(read(0, 64, DIRTY.NO_CLEAR)).toBe(16);
+    expect([...bitmap]).toEqual([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+    expect(read(16 + ((entry + 5) % 16), 1, DIRTY.NO_CLEAR)).toBe(1);
+    expect(read(0, 64)).toBe(16);
+    expect(read(0, 64)).toBe(0);
+    table.setAccessedDirty(16 + entry, true);
+    expect(table.splitLeaf(16)).toBe(0);
+    expect(leaves(table).filter(([at]) => at < 32).length).toBe(16);
+    expect(read(0, 64)).toBe(16);
+    expect(read(0, 64)).toBe(0);
+  });
+});
+
 test('mock: frames are 2 KiB', () => {
   const table = createTable(createPool(), mockFormat());
   expect([table.iovaBits, table.oaBits, table.pageSizesLg2[0]]).toEqual([56, 51, 11]);

@@ -1,5 +1,6 @@
 // One engine module: the operations of one format on the shared pool memory.
-export { mapRange, beginRuns, planRuns, writeRuns } from './map';
+export { mapRange } from './map';
+export { beginRuns, planRuns, writeRuns } from './map-runs';
 export { unmapRange } from './unmap';
 export { mapOne, unmapOne, describeLeaf } from './one';
 export { translate, translateBatch } from './translate';
