@@ -9,7 +9,7 @@ export interface IoasVariant {
   readonly memoryLimit: number;
 }
 
-export const IOAS_VARIANTS: readonly IoasVariant[] = [
+const IOAS_VARIANTS: readonly IoasVariant[] = [
   { name: 'no_domain', devices: 0, memoryLimit: 0 },
   { name: 'mock_domain', devices: 1, memoryLimit: 0 },
   { name: 'two_mock_domain', devices: 2, memoryLimit: 0 },
