@@ -1,6 +1,6 @@
-/** Look-ups one by one and in batches against the reference, at every border where a walk could go wrong. */
+/** Look-ups one by one, in batches and as traced walks against the reference, at every border where a walk could go wrong. */
 import { expect } from 'vitest';
-import type { PageTable } from '../src/index.ts';
+import { createWalkTrace, type PageTable } from '../src/index.ts';
 import type { Variant } from './formats-under-test.ts';
 import type { ReferenceTable } from './reference.ts';
 
@@ -43,7 +43,7 @@ function ends(model: ReferenceTable): bigint[] {
   return [0, 1, 2, 3, 4].flatMap((at) => each.map((frames) => frames[at] as bigint));
 }
 
-/** Every border and every sampled leaf: alone, in one batch, in a batch backwards, in many short ones. */
+/** Every border and every sampled leaf: alone, traced, in one batch, backwards, in many short ones. */
 export function compareLookUps(table: PageTable, model: ReferenceTable, variant: Variant): void {
   const frames = [...borders(variant), ...ends(model)].filter((f) => f >= 0n && f < TOP);
   const asked = [...frames.map(Number), ...NO_FRAMES];
@@ -53,6 +53,8 @@ export function compareLookUps(table: PageTable, model: ReferenceTable, variant:
     return leaf === undefined ? -1 : Number(leaf.oa + (frame as bigint) - leaf.va);
   });
   expect(asked.map((frame) => table.translate(frame))).toEqual(expected);
+  const trace = createWalkTrace();
+  expect(asked.map((frame) => Math.max(table.walk(frame, trace), -1))).toEqual(expected);
   for (const [iovas, wanted] of [
     [asked, expected],
     [[...asked].reverse(), [...expected].reverse()],

@@ -40,15 +40,8 @@ export interface Walker {
 const ADDRESS_LIMIT = 2 ** 52;
 const PERMISSIONS = 1 | 2;
 const RESTRICTIONS = 8 | 32;
-
-/** Whether a frame number is inside the input range, by width and sign extension. */
-function inRange(format: PageTableFormat, levels: number, iovaPfn: number): boolean {
-  const bits = Math.min(format.iovaBits - format.frameLg2, indexedBits(format, levels));
-  if (!(iovaPfn >= 0 && iovaPfn < ADDRESS_LIMIT)) return false;
-  if (!format.signExtended) return iovaPfn < 2 ** bits;
-  const half = 2 ** (bits - 1);
-  return iovaPfn < half || iovaPfn >= ADDRESS_LIMIT - half;
-}
+/** Numbers of levels, and levels: more than any format has. */
+const LEVELS = [0, 1, 2, 3, 4, 5, 6, 7] as const;
 
 /** Input bits, in frames, that `levels` levels can index; concatenated roots index more. */
 function indexedBits(format: PageTableFormat, levels: number): number {
@@ -57,13 +50,24 @@ function indexedBits(format: PageTableFormat, levels: number): number {
   return granuleLg2 + levelBits * (levels - 1) + rootBits;
 }
 
+/** First frame behind the input range, or behind the lower half of a sign-extended one, for each level count. */
+function inputLimits(format: PageTableFormat): readonly number[] {
+  const width = format.iovaBits - format.frameLg2;
+  const sign = format.signExtended ? 1 : 0;
+  return LEVELS.map((levels) => 2 ** (Math.min(width, indexedBits(format, levels)) - sign));
+}
+
 /** A walker for tables of `format`; the format's own level count is not used. */
 export function createWalker(format: PageTableFormat): Walker {
   const { decoder } = format;
   const { levelBits, granuleLg2 } = decoder;
   const entry = createDecodedEntry();
-  const items = Array.from({ length: 8 }, (_, level) => 2 ** (granuleLg2 + levelBits * level));
-  const entries = 2 ** levelBits;
+  const items = LEVELS.map((level) => 2 ** (granuleLg2 + levelBits * level));
+  // Products are as exact as quotients of powers of two; % on doubles would be a call into the C library.
+  const perItem = items.map((frames) => 1 / frames);
+  const entryMask = 2 ** levelBits - 1;
+  const limits = inputLimits(format);
+  const widths = LEVELS.map((levels) => 2 ** indexedBits(format, levels));
 
   /** Reads the entry at `pa` into step `trace.steps`; 0 or a WALK code. */
   function read(
@@ -89,12 +93,21 @@ export function createWalker(format: PageTableFormat): Walker {
     return 0;
   }
 
-  function leaf(iovaPfn: number, trace: WalkTrace): number {
-    const size = 2 ** entry.sizeLg2;
-    trace.pageLg2 = entry.sizeLg2 + format.frameLg2;
+  function leaf(va: number, trace: WalkTrace): number {
+    const { sizeLg2 } = entry;
+    trace.pageLg2 = sizeLg2 + format.frameLg2;
     trace.accessed = entry.accessed;
     trace.dirty = entry.dirty;
-    return entry.frame + (iovaPfn % size);
+    return entry.frame + (sizeLg2 < 31 ? va & ((1 << sizeLg2) - 1) : va % 2 ** sizeLg2);
+  }
+
+  /** The frame as tables index it; negative outside the input range, or not canonical. */
+  function indexForm(levels: number, iovaPfn: number): number {
+    const limit = limits[levels] as number;
+    if (iovaPfn >= 0 && iovaPfn < limit) return iovaPfn;
+    if (!(format.signExtended && iovaPfn >= ADDRESS_LIMIT - limit && iovaPfn < ADDRESS_LIMIT))
+      return -1;
+    return iovaPfn - ADDRESS_LIMIT + (widths[levels] as number);
   }
 
   function descend(
@@ -105,14 +118,13 @@ export function createWalker(format: PageTableFormat): Walker {
     trace: WalkTrace,
     translateTable: TableTranslation | undefined,
   ): number {
-    if (!inRange(format, levels, iovaPfn)) return WALK.OUT_OF_RANGE;
-    let va = iovaPfn;
-    if (format.signExtended) va %= 2 ** indexedBits(format, levels);
+    const va = indexForm(levels, iovaPfn);
+    if (va < 0) return WALK.OUT_OF_RANGE;
     let table = rootPa;
     let level = levels - 1;
     while (trace.steps < MAX_STEPS) {
-      let index = Math.floor(va / (items[level] as number));
-      if (trace.steps > 0) index %= entries;
+      const position = Math.floor(va * (perItem[level] as number));
+      const index = trace.steps > 0 ? position & entryMask : position;
       const error = read(memory, table + index * 8, level, trace, translateTable);
       if (error !== 0) return error;
       const step = trace.steps - 1;
