@@ -3,7 +3,8 @@
 // The same algorithm and the same work as the package: a pool of 4 KiB tables with a free list and a
 // live count per table, two passes per map (find occupied entries and count missing tables, then
 // write what cannot fail any more), whole tables freed without reading them. -DSINGLE_PAGE_PATH=1
-// adds a short path for one page whose leaf table exists. Every operation is out of line, as a library's would be.
+// adds a short path for one page whose leaf table exists, -DKEEP_LEVEL_1=1 a batch of look-ups that
+// keeps the level-1 table of the frame before. Every operation is out of line, as a library's would be.
 //
 // Is the work the same? Both check arguments, walk four levels, refuse occupied entries, keep live counts,
 // take tables from a free list and clear what a run leaves out. The package also keeps freed tables apart
@@ -27,6 +28,9 @@ typedef uint64_t u64;
 
 #ifndef SINGLE_PAGE_PATH
 #define SINGLE_PAGE_PATH 0
+#endif
+#ifndef KEEP_LEVEL_1
+#define KEEP_LEVEL_1 0
 #endif
 #define NOINLINE __attribute__((noinline))
 #define LIKELY(x) __builtin_expect(!!(x), 1)
@@ -328,8 +332,42 @@ static inline int64_t look_up(u64 va) {
   return (int64_t)((entry & ADDR) >> 12);
 }
 static NOINLINE int64_t translate(u64 va) { return look_up(va); }
+
+/** Level-1 table of a frame, or 0. */
+static inline u32 level_1_table(u64 va) {
+  if (va >= VA_LIMIT) return 0;
+  u64 entry = *slot(root, 3, va);
+  if (!entry) return 0;
+  entry = *slot(offset_of(entry), 2, va);
+  return !entry || (entry & PS) ? 0 : offset_of(entry);
+}
+static inline int64_t look_up_below(u32 table, u64 va) {
+  u64 entry = *slot(table, 1, va);
+  if (UNLIKELY(!entry)) return -1;
+  if (UNLIKELY(entry & PS)) return (int64_t)((entry & ADDR) >> 12 | (va & 0x1ff));
+  entry = *slot(offset_of(entry), 0, va);
+  return UNLIKELY(!entry) ? -1 : (int64_t)((entry & ADDR) >> 12);
+}
 static NOINLINE void translate_batch(const u64 *in, int64_t *out, u32 n) {
-  for (u32 i = 0; i < n; i++) out[i] = look_up(in[i]);
+  if (!KEEP_LEVEL_1) {
+    for (u32 i = 0; i < n; i++) out[i] = look_up(in[i]);
+    return;
+  }
+  u64 region = ~(u64)0;
+  u32 table = 0;
+  for (u32 i = 0; i < n; i++) {
+    u64 va = in[i];
+    if (UNLIKELY(va >> 18 != region)) {
+      u32 found = level_1_table(va);
+      if (!found) {
+        out[i] = look_up(va);
+        continue;
+      }
+      table = found;
+      region = va >> 18;
+    }
+    out[i] = look_up_below(table, va);
+  }
 }
 
 // ---- dirty ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ import { FORMAT_TARGET, OPERATIONS, TARGETS } from './formats.mjs';
 
 const IMPL_NOTE = {
   nativeSinglePage: 'native with the same short path for one page (no target)',
+  nativeKeptTable: 'native that keeps the level-1 table in the same way (no target)',
   nativeO3: 'native, -O3 -march=native (no target)',
 };
 
@@ -158,7 +159,8 @@ ${machine.join('\n')}
 process. *Native* is [\`bench/anchor.c\`](bench/anchor.c), the same algorithm in C, \`-O2\`, called out of line.
 Both count: table allocation and clearing, the free list, the search for entries that are already there, the
 4-level walk, argument checks. Neither counts: pinning, hardware invalidation, locks. The anchor handles one page
-and many by the same code; with a short path for one page, as ours has, it is the second anchor below.
+and many by the same code, and each look-up of a batch by itself. Other builds of it, below, have a short path for
+one page or keep the level-1 table from one look-up of a batch to the next, as ours does.
 
 | operation | one unit |
 |---|---|

@@ -16,15 +16,21 @@ import { compileAnchor, compiler, interleave, Server } from './processes.mjs';
 import { markdown, text } from './report.mjs';
 
 const MIN_ROUNDS = 15;
-/** The anchors: the one that is judged, and two that put it into proportion. */
+/** The anchors: the one that is judged, and others that put it into proportion. */
 const BUILDS = {
   native: ['-O2'],
   // The package has a short path for a single page; this build of the anchor has it too.
   nativeSinglePage: ['-O2', '-DSINGLE_PAGE_PATH=1'],
+  // So is it with a batch of look-ups, which keeps the level-1 table from one to the next.
+  nativeKeptTable: ['-O2', '-DKEEP_LEVEL_1=1'],
   // Everything the compiler can do on this machine, 512-bit stores included.
   nativeO3: ['-O3', '-march=native'],
 };
-const SINGLE_PAGE_OPS = ['map4k', 'unmap4k'];
+/** Operations that a build changes; others run on all of them. */
+const ONLY = {
+  nativeSinglePage: ['map4k', 'unmap4k'],
+  nativeKeptTable: ['translate_batch'],
+};
 
 function options() {
   const { values } = parseArgs({
@@ -72,7 +78,7 @@ function contestants(op, formats, anchors) {
   const file = new URL('ours.mjs', import.meta.url).pathname;
   const list = formats.map((f) => ['ours', f, new Server(process.execPath, [file, op, f])]);
   for (const [impl, program] of Object.entries(anchors ?? {})) {
-    if (impl === 'nativeSinglePage' && !SINGLE_PAGE_OPS.includes(op)) continue;
+    if (impl in ONLY && !ONLY[impl].includes(op)) continue;
     list.push([impl, 'vtd-ss', new Server(program, [op])]);
   }
   return list;
