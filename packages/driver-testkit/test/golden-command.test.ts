@@ -67,6 +67,13 @@ describe('golden', () => {
     });
   });
 
+  it('migrates on the way when asked to', async () => {
+    const expected = { status: 0, last: `1 sequences, ${steps} steps, 0 different` };
+    expect(await run('--migrate=10', plain)).toMatchObject(expected);
+    const { status, last } = await run('--migrate=none', plain);
+    expect([status, last]).toEqual([2, expect.stringContaining('expected a number of steps')]);
+  });
+
   it('replays a folder: .json, .gz, .jsonl; passes over what is no recording', async () => {
     const { status, lines } = await run(join(folder, 'all'));
     expect(status).toBe(0);

@@ -1,10 +1,10 @@
-/** Every recording with a migration before every seventh step. */
+/** Every recording with a migration before every twentieth step. */
 import { replaySequence } from '@iommukit/driver-testkit';
 import { describe, expect, it } from 'vitest';
 import { goldenSequences } from './golden-data.ts';
 import { FOLDERS } from './golden-folders.ts';
 
-const EVERY = 7;
+const EVERY = 20;
 const TIMEOUT_MS = 600_000;
 
 for (const [folder, platform] of FOLDERS) {
