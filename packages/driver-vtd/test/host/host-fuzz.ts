@@ -90,7 +90,7 @@ export interface Tally {
 }
 
 /** One machine and its model. */
-export class HostWorld {
+class HostWorld {
   readonly #at: Bench;
   readonly #unit: IommuUnit;
   readonly #hardware: VtdIommuUnit['hardware'];
