@@ -9,6 +9,8 @@ import {
   isIommuError,
   MAP_FLAG,
   openIommufd,
+  restoreSnapshot,
+  saveSnapshot,
 } from '@iommukit/core';
 import { amdvi } from '@iommukit/driver-amdvi';
 import { smmuv3 } from '@iommukit/driver-smmuv3';
@@ -298,6 +300,22 @@ describe('forced snooping', () => {
     context.ioasSetCoherency(insists, 'off');
     context.deviceReplace(devId, insists);
     expect(roundTrip('igd', 5)).toBe(5);
+  });
+
+  it('a restored space insists as the saved one did, a restored device may use No Snoop', () => {
+    const { machine, process, context, space, of } = setup({ igd: graphics() }, { noSnoop: true });
+    const ioasId = space('required');
+    const bytes = saveSnapshot({ machine, processes: [process], contexts: [context] });
+    const other = createMachine({ ramBytes: 2 ** 25 });
+    other.addUnit(graphics(), []);
+    const { contexts } = restoreSnapshot(bytes, { machine: other });
+    const [restored] = contexts;
+    const { devId } = of('igd');
+    const attach = () => restored?.deviceAttach(devId, ioasId);
+    expect(refusalOf(attach)).toBe('EINVAL coherency-required');
+    expect(restored?.deviceIsCoherent(devId)).toBe(false);
+    restored?.ioasSetCoherency(ioasId, 'auto');
+    expect(refusalOf(attach)).toBe('ok');
   });
 
   it('the policy is set before the first HWPT, on an IOAS, in one of three words', () => {

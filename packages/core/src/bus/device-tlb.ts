@@ -79,6 +79,12 @@ export class DeviceTlb {
     }
   }
 
+  /** Forget everything, as a function-level reset does. */
+  clear(): void {
+    this.#byPasid.clear();
+    this.#entries = 0;
+  }
+
   /** Pages it holds at most. */
   get capacity(): number {
     return this.#capacity;

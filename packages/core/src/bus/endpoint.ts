@@ -207,6 +207,18 @@ export class Endpoint {
     this.deviceTlb.load(state.tlb, state.stats);
   }
 
+  /**
+   * Function-level reset: the device's TLB is empty, page requests without answer are forgotten
+   * and no listener hears of them. Group indexes go on from where they were, so that a late answer
+   * finds no newer group.
+   *
+   * @spec PCI Express Base 6.0, 10.5 (ATS and FLR)
+   */
+  reset(): void {
+    this.deviceTlb.clear();
+    this.#waiting.clear();
+  }
+
   #checkedPasid(options: DmaOptions): number {
     const pasid = options.pasid ?? NO_PASID;
     if (pasid !== NO_PASID && !(pasid >= 0 && pasid < 2 ** this.pasidBits)) {

@@ -49,12 +49,16 @@ export class FaultRouter {
     }
   }
 
+  /** The device was reset: what is missing of its groups never comes. */
+  forget(): void {
+    this.#partial.clear();
+  }
+
   /** The device is unbound. */
   close(): void {
     this.#device.context.machine.setPageFaultHandler(this.#device.device, undefined);
   }
 
-  /** @returns false when nobody takes it, and the driver answers INVALID */
   /** Users, and groups whose last request is missing; for a snapshot. */
   save(): { readonly users: number; readonly partial: readonly (readonly PageFault[])[] } {
     return { users: this.#users, partial: [...this.#partial.values()] };
@@ -69,6 +73,7 @@ export class FaultRouter {
     }
   }
 
+  /** @returns false when nobody takes it, and the driver answers INVALID */
   #take(fault: PageFault): boolean {
     if (this.#users === 0) return false;
     const key = `${fault.pasid}:${fault.grpid}`;

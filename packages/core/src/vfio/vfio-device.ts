@@ -5,6 +5,7 @@
  * @module
  */
 import type { IommuGroup } from '../bus/group.ts';
+import { refuse } from '../errors.ts';
 import {
   type BusDevice,
   bindDevice,
@@ -16,28 +17,25 @@ import {
 } from '../iommufd/index.ts';
 import type { Process } from '../memory/index.ts';
 import { VFIO_IOCTL } from '../uapi/constants.ts';
-import { copyFromUser, copyToUser } from '../uapi/user-access.ts';
+import {
+  flagsOf,
+  getDeviceInfo,
+  getIrqInfo,
+  getRegionInfo,
+  VFIO_DEVICE_FLAG,
+  type VfioDeviceInfo,
+} from './device-info.ts';
 import { VfioCall } from './vfio-call.ts';
 
-const INFO_BYTES = 24;
-const INFO_MIN_BYTES = 16;
-const FLAG_PCI = 2;
-const PCI_REGIONS = 9;
-const PCI_IRQS = 5;
 const RID_PASID = 0;
-
-/** What VFIO_DEVICE_GET_INFO says. */
-export interface VfioDeviceInfo {
-  /** `VFIO_DEVICE_FLAGS_*`; default PCI 2. */
-  readonly flags?: number;
-  readonly numRegions?: number;
-  readonly numIrqs?: number;
-}
+const ENOTTY = -25;
 
 /** How a device is put under VFIO. */
 export interface VfioDeviceOptions extends VfioDeviceInfo {
-  /** Serves device ioctls beyond those of core; undefined = ENOTTY. */
+  /** Serves device ioctls other than GET_INFO; undefined = core's answer, ENOTTY where it has none. */
   ioctl?(process: Process, request: number, argument: number | bigint): number | undefined;
+  /** The device was reset: put the program's own state of it back to the start. */
+  onReset?(): void;
 }
 
 /** A device under VFIO. At most one context has it at a time. */
@@ -133,29 +131,47 @@ export class VfioDevice {
     if (this.#bound) detachDevice(this.#bound, pasid);
   }
 
-  /** ioctls of an open device that do not concern its IOMMU. */
-  ioctl(process: Process, request: number, argument: number | bigint): number {
-    if (request === VFIO_IOCTL.DEVICE_GET_INFO) {
-      return new VfioCall(process, 'VFIO_DEVICE_GET_INFO').run((call) => {
-        this.#getInfo(call, argument);
-        return 0;
+  /**
+   * Reset the device: what it has cached and asked for is gone, its attachments stay.
+   *
+   * @throws {IommuError} EINVAL when its flags do not say that it can be reset
+   */
+  reset(op = 'VFIO_DEVICE_RESET'): void {
+    const flags = flagsOf(this.#options);
+    if ((flags & VFIO_DEVICE_FLAG.RESET) === 0) {
+      throw refuse('EINVAL', op, 'vfio-reset', `${this.device.name} cannot be reset`, {
+        value: flags,
+        accepted: 'a device whose flags have VFIO_DEVICE_FLAGS_RESET',
       });
     }
-    return this.#options.ioctl?.(process, request, argument) ?? -25;
+    const { rid } = this.device;
+    this.#bound?.faults.forget();
+    this.#bound?.context.machine.endpoint(rid)?.reset();
+    this.#options.onReset?.();
   }
 
-  #getInfo(call: VfioCall, argument: number | bigint): void {
-    const info = new Uint8Array(INFO_BYTES);
-    const head = info.subarray(0, INFO_MIN_BYTES);
-    if (!copyFromUser(call.process, argument, 0, head)) throw call.fault();
-    const view = new DataView(info.buffer);
-    const argsz = view.getUint32(0, true);
-    call.checkSize(argsz, INFO_MIN_BYTES);
-    const { flags = FLAG_PCI, numRegions = PCI_REGIONS, numIrqs = PCI_IRQS } = this.#options;
-    view.setUint32(4, flags, true);
-    view.setUint32(8, numRegions, true);
-    view.setUint32(12, numIrqs, true);
-    const answer = info.subarray(0, Math.min(argsz, INFO_BYTES));
-    if (!copyToUser(call.process, argument, 0, answer)) throw call.fault();
+  /** ioctls of an open device that do not concern its IOMMU. */
+  ioctl(process: Process, request: number, argument: number | bigint): number {
+    const serve = (name: string, run: (call: VfioCall) => void) =>
+      new VfioCall(process, name).run((call) => {
+        run(call);
+        return 0;
+      });
+    const info = this.#options;
+    if (request === VFIO_IOCTL.DEVICE_GET_INFO) {
+      return serve('VFIO_DEVICE_GET_INFO', (call) => getDeviceInfo(call, argument, info));
+    }
+    const own = info.ioctl?.(process, request, argument);
+    if (own !== undefined) return own;
+    switch (request) {
+      case VFIO_IOCTL.DEVICE_GET_REGION_INFO:
+        return serve('VFIO_DEVICE_GET_REGION_INFO', (call) => getRegionInfo(call, argument, info));
+      case VFIO_IOCTL.DEVICE_GET_IRQ_INFO:
+        return serve('VFIO_DEVICE_GET_IRQ_INFO', (call) => getIrqInfo(call, argument, info));
+      case VFIO_IOCTL.DEVICE_RESET:
+        return serve('VFIO_DEVICE_RESET', (call) => this.reset(call.op));
+      default:
+        return ENOTTY;
+    }
   }
 }
