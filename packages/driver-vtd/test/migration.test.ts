@@ -2,6 +2,8 @@
  * A running scenario moves to another machine and goes on like its twin that stayed: nested
  * translation under a PASID, a pending page request, dirty tracking, translations that are stale.
  */
+
+import { crc32 } from 'node:zlib';
 import {
   createMachine,
   createProcess,
@@ -273,4 +275,34 @@ describe('migration of a nested scenario', () => {
     expect(codeOf({ name: 'other' })).toBe('EINVAL');
     expect(codeOf({ hostAddressBits: 40 })).toBe('EINVAL');
   });
+
+  it('damaged bytes of the unit are refused, or restore a unit; refused, nothing has changed', () => {
+    const world = start();
+    begin(world);
+    const bytes = saveSnapshot({ machine: world.machine, processes: [world.process] });
+    const name = new TextEncoder().encode('intel-vtd0');
+    const at = Buffer.from(bytes).indexOf(Buffer.from(name)) + name.length;
+    const machine = makeMachine();
+    const empty = saveSnapshot({ machine, processes: [] });
+    let refusals = 0;
+    for (let place = 80; place < 480; place += 12) {
+      const damaged = bytes.slice();
+      new DataView(damaged.buffer).setUint32(at + place, 0xffff_fff0, true);
+      seal(damaged);
+      const target = makeMachine();
+      const answer = refusalOf(() => typeof restoreSnapshot(damaged, { machine: target }));
+      if (answer === 'object') continue;
+      refusals++;
+      expect(answer).toBe('EINVAL');
+      expect(Buffer.compare(saveSnapshot({ machine: target, processes: [] }), empty)).toBe(0);
+    }
+    expect(refusals).toBeGreaterThan(5);
+  });
 });
+
+/** Make the checksums of a changed snapshot right. */
+const seal = (bytes: Uint8Array): void => {
+  const view = new DataView(bytes.buffer);
+  view.setUint32(24, crc32(bytes.subarray(32)), true);
+  view.setUint32(28, crc32(bytes.subarray(0, 28)), true);
+};
