@@ -30,6 +30,17 @@ function dma() {
   });
 }
 
+function randomSingles() {
+  const { mapNs, unmapNs } = runJson('random-singles.mjs');
+  return [
+    { title: 'map one 4 KiB page, in random order over 1 GiB', value: `${mapNs.toFixed(1)} ns` },
+    {
+      title: 'unmap one 4 KiB page, in random order over 1 GiB',
+      value: `${unmapNs.toFixed(1)} ns`,
+    },
+  ];
+}
+
 function memory() {
   const { densePerPage, isolatedPage, heapPerTable } = runJson('memory.mjs');
   return [
@@ -91,5 +102,12 @@ function fillRate(anchor, results) {
 
 /** All of them: `{ title, value, target?, ok? }`. */
 export async function measureExtras(anchor, results) {
-  return [...dma(), ...cold(), ...threads(), ...memory(), ...fillRate(anchor, results)];
+  return [
+    ...dma(),
+    ...randomSingles(),
+    ...cold(),
+    ...threads(),
+    ...memory(),
+    ...fillRate(anchor, results),
+  ];
 }

@@ -160,7 +160,8 @@ process. *Native* is [\`bench/anchor.c\`](bench/anchor.c), the same algorithm in
 Both count: table allocation and clearing, the free list, the search for entries that are already there, the
 4-level walk, argument checks. Neither counts: pinning, hardware invalidation, locks. The anchor handles one page
 and many by the same code, and each look-up of a batch by itself. Other builds of it, below, have a short path for
-one page or keep the level-1 table from one look-up of a batch to the next, as ours does.
+one page or keep the level-1 table from one look-up of a batch to the next, as ours does. Ours also
+remembers where the last single page was, which pays for pages in order; pages in random order are further below.
 
 | operation | one unit |
 |---|---|
