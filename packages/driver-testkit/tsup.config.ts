@@ -1,3 +1,3 @@
-import { library } from '@iommukit-internal/build/tsup';
+import { libraryWithEsmEntries } from '@iommukit-internal/build/tsup';
 
-export default library({ index: 'src/index.ts', vitest: 'src/vitest.ts' });
+export default libraryWithEsmEntries({ index: 'src/index.ts' }, { vitest: 'src/vitest.ts' });

@@ -1,12 +1,14 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { tools } from '../lib/tools.mjs';
-import { publishablePackages } from '../lib/workspace.mjs';
+import { publishablePackages, ROOT, readManifest } from '../lib/workspace.mjs';
 import { npm } from './commands.mjs';
 import { must, mustRun } from './report.mjs';
 
 /** @typedef {import('./report.mjs').Report} Report */
-/** @typedef {{ name: string, tarball: string, specifiers: string[] }} Packed */
+/** @typedef {import('../lib/workspace.mjs').Manifest} Manifest */
+/** @typedef {{ specifier: string, esmOnly: boolean }} Entry */
+/** @typedef {{ tarball: string, manifest: Manifest, entries: Entry[] }} Packed */
 
 /**
  * Packs every published package and judges the tarballs: by publint, by attw, and by installing
@@ -28,25 +30,45 @@ export async function checkPackages(report, scratch, pnpm, env) {
     );
     const pack = [process.execPath, pnpm, 'pack', '--pack-destination', scratch];
     if (!(await report.check(`pack ${name}`, () => mustRun(pack, { cwd: path, env })))) continue;
-    packed.push({ name, tarball, specifiers: specifiersOf(name, manifest.exports ?? {}) });
+    const entries = entriesOf(manifest);
+    packed.push({ tarball, manifest, entries });
     await report.check(`publint ${name}`, () =>
       mustRun([...tools.publint, 'run', tarball, '--strict'], { env }),
     );
     await report.check(`attw ${name}`, () =>
-      mustRun([...tools.attw, tarball, '--profile', 'node16', '--no-emoji', '--no-color'], { env }),
+      mustRun([...tools.attw, tarball, ...attwOptions(name, entries)], { env }),
     );
   }
   await checkConsumer(report, join(scratch, 'consumer'), packed, env);
 }
 
 /**
- * @param {string} name
- * @param {Record<string, unknown>} exports
+ * @param {Manifest} manifest
+ * @returns {Entry[]}
  */
-function specifiersOf(name, exports) {
-  return Object.keys(exports)
-    .filter((key) => !key.endsWith('.json'))
-    .map((key) => name + key.slice(1));
+function entriesOf({ name, exports = {} }) {
+  return Object.entries(exports).flatMap(([key, target]) =>
+    typeof target === 'string'
+      ? []
+      : [
+          {
+            specifier: name + key.slice(1),
+            esmOnly: !('require' in /** @type {object} */ (target)),
+          },
+        ],
+  );
+}
+
+/**
+ * @param {string} name
+ * @param {Entry[]} entries
+ */
+function attwOptions(name, entries) {
+  const excluded = entries.flatMap(({ specifier, esmOnly }) =>
+    esmOnly ? [`.${specifier.slice(name.length)}`] : [],
+  );
+  const exclusion = excluded.length > 0 ? ['--exclude-entrypoints', ...excluded] : [];
+  return ['--profile', 'node16', '--no-emoji', '--no-color', ...exclusion];
 }
 
 /**
@@ -57,20 +79,22 @@ function specifiersOf(name, exports) {
  */
 async function checkConsumer(report, dir, packed, env) {
   mkdirSync(dir);
-  const dependencies = Object.fromEntries(
-    packed.map(({ name, tarball }) => [name, `file:${tarball}`]),
-  );
+  const dependencies = Object.fromEntries([
+    ...packed.flatMap(({ manifest }) => optionalPeers(manifest)),
+    ...packed.map(({ manifest, tarball }) => [manifest.name, `file:${tarball}`]),
+  ]);
   writeFileSync(join(dir, 'package.json'), JSON.stringify({ private: true, dependencies }));
   const install = [...npm(), 'install', '--prefer-offline', '--no-audit', '--no-fund'];
   const installed = await report.check('install the tarballs with npm', () =>
     mustRun(install, { cwd: dir, env }),
   );
   if (!installed) return;
-  const specifiers = packed.flatMap((one) => one.specifiers);
-  for (const specifier of specifiers) {
-    await report.check(`import and require ${specifier}`, () => checkLoads(dir, specifier, env));
+  const entries = packed.flatMap((one) => one.entries);
+  for (const entry of entries) {
+    const how = entry.esmOnly ? 'import' : 'import and require';
+    await report.check(`${how} ${entry.specifier}`, () => checkLoads(dir, entry, env));
   }
-  writeConsumerSources(dir, specifiers);
+  writeConsumerSources(dir, entries);
   for (const [version, tsc] of Object.entries({ 6: tools.tsc6, 7: tools.tsc7 })) {
     await report.check(`TypeScript ${version} accepts the published types, ESM and CJS`, () =>
       mustRun([...tsc, '-p', dir], { cwd: dir, env }),
@@ -79,33 +103,54 @@ async function checkConsumer(report, dir, packed, env) {
 }
 
 /**
- * Loads one entry both ways, in a process each; both must give the same names.
+ * Optional peers of a package at the versions that this repository uses, for a consumer that
+ * loads every entry.
+ *
+ * @param {Manifest} manifest
+ * @returns {[name: string, version: string][]}
+ */
+function optionalPeers({ peerDependenciesMeta = {} }) {
+  return Object.keys(peerDependenciesMeta).map((name) => [
+    name,
+    readManifest(join(ROOT, 'node_modules', name)).version,
+  ]);
+}
+
+/**
+ * Loads one entry in each way it has, in a process each; all must give the same names.
  *
  * @param {string} dir
- * @param {string} specifier
+ * @param {Entry} entry
  * @param {NodeJS.ProcessEnv} env
  */
-async function checkLoads(dir, specifier, env) {
+async function checkLoads(dir, { specifier, esmOnly }, env) {
   const load = async (/** @type {string} */ type, /** @type {string} */ expression) => {
     const program = `const names = (m) => Object.keys(m).filter((n) => n !== 'default').sort();
       Promise.resolve(${expression}).then((m) => console.log(JSON.stringify(names(m))));`;
     return mustRun([process.execPath, `--input-type=${type}`, '-e', program], { cwd: dir, env });
   };
   const imported = await load('module', `import('${specifier}')`);
-  const required = await load('commonjs', `require('${specifier}')`);
   must(JSON.parse(imported).length > 0, `import('${specifier}') exports nothing`);
+  if (esmOnly) return;
+  const required = await load('commonjs', `require('${specifier}')`);
   must(imported === required, `import gives ${imported}require gives ${required}`);
 }
 
 /**
  * @param {string} dir
- * @param {string[]} specifiers
+ * @param {Entry[]} entries
  */
-function writeConsumerSources(dir, specifiers) {
-  const lines = specifiers.map((specifier, i) => `import * as m${i} from '${specifier}';`);
-  const source = `${lines.join('\n')}\nexport const all = [${specifiers.map((_, i) => `m${i}`)}];\n`;
-  writeFileSync(join(dir, 'esm.mts'), source);
-  writeFileSync(join(dir, 'cjs.cts'), source);
+function writeConsumerSources(dir, entries) {
+  const write = (/** @type {string} */ file, /** @type {Entry[]} */ imported) => {
+    const lines = imported.map(({ specifier }, i) => `import * as m${i} from '${specifier}';`);
+    const all = `export const all = [${imported.map((_, i) => `m${i}`)}];`;
+    writeFileSync(join(dir, file), `${[...lines, all].join('\n')}\n`);
+  };
+  write('esm.mts', entries);
+  write(
+    'cjs.cts',
+    entries.filter(({ esmOnly }) => !esmOnly),
+  );
   const compilerOptions = {
     module: 'NodeNext',
     target: 'ES2022',

@@ -1,9 +1,19 @@
 import type { Manifest } from '../../scripts/lib/workspace.mjs';
 
-/** The exports entry that belongs to one tsup output `name`. */
-const entryFor = (name: string) => ({
+/** One tsup output. */
+export interface BuiltEntry {
+  /** `index` is `.`, any other name is `./name`. */
+  readonly name: string;
+  /** Built as ESM alone. */
+  readonly esmOnly?: boolean;
+}
+
+/** The exports entry that belongs to one tsup output. */
+const entryFor = ({ name, esmOnly }: BuiltEntry) => ({
   import: { types: `./dist/${name}.d.ts`, default: `./dist/${name}.js` },
-  require: { types: `./dist/${name}.d.cts`, default: `./dist/${name}.cjs` },
+  ...(!esmOnly && {
+    require: { types: `./dist/${name}.d.cts`, default: `./dist/${name}.cjs` },
+  }),
 });
 
 const MAIN_FIELDS = {
@@ -12,14 +22,12 @@ const MAIN_FIELDS = {
   types: './dist/index.d.ts',
 } as const;
 
-/**
- * Where a published package.json and its tsup entries disagree.
- *
- * @param entries tsup output names: `index` is `.`, any other name is `./name`
- */
-export function exportsProblems(manifest: Manifest, entries: readonly string[]): string[] {
+/** Where a published package.json and its tsup entries disagree. */
+export function exportsProblems(manifest: Manifest, entries: readonly BuiltEntry[]): string[] {
   const wanted: Record<string, unknown> = { './package.json': './package.json' };
-  for (const name of entries) wanted[name === 'index' ? '.' : `./${name}`] = entryFor(name);
+  for (const entry of entries) {
+    wanted[entry.name === 'index' ? '.' : `./${entry.name}`] = entryFor(entry);
+  }
   const actual = manifest.exports ?? {};
   const problems = [...new Set([...Object.keys(wanted), ...Object.keys(actual)])]
     .filter((key) => JSON.stringify(wanted[key]) !== JSON.stringify(actual[key]))

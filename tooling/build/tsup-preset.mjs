@@ -6,8 +6,24 @@ import { defineConfig } from 'tsup';
  *
  * @param {Record<string, string>} entry output name -> source file
  */
-export const library = (entry = { index: 'src/index.ts' }) =>
-  defineConfig({
+export const library = (entry = { index: 'src/index.ts' }) => defineConfig(options(entry, true));
+
+/**
+ * The same for a package with entries that stand on a library which exists as ESM alone.
+ *
+ * @param {Record<string, string>} entry entries in both formats
+ * @param {Record<string, string>} esmEntry entries as ESM only
+ */
+export const libraryWithEsmEntries = (entry, esmEntry) =>
+  defineConfig([options(entry, true), { ...options(esmEntry, false), format: ['esm'] }]);
+
+/**
+ * @param {Record<string, string>} entry
+ * @param {boolean} clean whether this one empties `dist` first
+ * @returns {import('tsup').Options}
+ */
+function options(entry, clean) {
+  return {
     entry,
     format: ['esm', 'cjs'],
     platform: 'neutral',
@@ -16,10 +32,11 @@ export const library = (entry = { index: 'src/index.ts' }) =>
     dts: { compilerOptions: { ignoreDeprecations: '6.0', noEmit: false, paths: {} } },
     tsconfig: 'tsconfig.build.json',
     sourcemap: true,
-    clean: true,
+    clean,
     treeshake: true,
     splitting: false,
-    esbuildOptions(options) {
-      options.minifySyntax = true;
+    esbuildOptions(esbuild) {
+      esbuild.minifySyntax = true;
     },
-  });
+  };
+}

@@ -21,7 +21,7 @@ const HOLE = 0x4_0000_0000;
 export const MEMORY_PAGES = 24;
 export const STRUCT_BYTES = 96;
 export const STRUCT_AT = SCRATCH + 0x3000;
-export const DATA_AT = SCRATCH;
+export const DATA_AT = SCRATCH + 0x1000;
 /** What a call is made on, by how its name starts. */
 const FILE_KINDS: readonly (readonly [prefix: string, kind: string])[] = [
   ['VFIO_GROUP', 'vfio group'],
