@@ -1,8 +1,9 @@
 // Areas without a domain: the index of an I/O page table at three sizes, and automatic IOVAs.
 //
 //   node areas.mjs SIZE ROUNDS     prints one JSON line per measurement
+
+import { minimum, print, shuffled } from '../../../scripts/lib/measure.mjs';
 import { createMachine, createProcess, IOPT_PROT, IoPagetable, PinContext } from '../dist/index.js';
-import { minimum, print, shuffled } from './measure.mjs';
 
 const PAGE = 4096;
 /** Changes per round; small beside the table, so that its size stays what it is said to be. */

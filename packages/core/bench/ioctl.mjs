@@ -2,9 +2,10 @@
 // user, put into the domain and taken out again. Typed calls, then raw ones.
 //
 //   node ioctl.mjs typed|raw ROUNDS     prints one JSON line
+
+import { minimum, print } from '../../../scripts/lib/measure.mjs';
 import { createMachine, createProcess, IOAS_MAP, openIommufd } from '../dist/index.js';
 import { arrayDriver } from './driver.mjs';
-import { minimum, print } from './measure.mjs';
 
 const PAGE = 4096;
 const BATCH = 2000;

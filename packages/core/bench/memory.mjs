@@ -4,8 +4,8 @@
 //
 // One count per process: buffers of an earlier table may be freed late.
 import { setTimeout } from 'node:timers/promises';
+import { print, shuffled } from '../../../scripts/lib/measure.mjs';
 import { createMachine, createProcess, IOPT_PROT, IoPagetable, PinContext } from '../dist/index.js';
-import { print, shuffled } from './measure.mjs';
 
 const PAGE = 4096;
 const AREAS = 1_000_000;

@@ -2,8 +2,8 @@
 //
 //   node commands.mjs KIND ROUNDS
 import { PhysicalMemory } from '@iommukit/core';
+import { check, minimum, print } from '../../../scripts/lib/measure.mjs';
 import { createVtdHardware } from '../dist/index.js';
-import { check, minimum, print } from './measure.mjs';
 
 const [kind, roundsText] = process.argv.slice(2);
 const rounds = Number(roundsText);

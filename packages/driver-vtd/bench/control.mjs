@@ -1,8 +1,9 @@
 // What the host half does to entries and caches: attach, detach, map, unmap, invalidate.
 //
 //   node control.mjs KIND ROUNDS
+
+import { check, minimum, print } from '../../../scripts/lib/measure.mjs';
 import { benchMachine, frames, mapPages, nestedGuest, paging } from './machine.mjs';
-import { check, minimum, print } from './measure.mjs';
 
 const [kind, roundsText] = process.argv.slice(2);
 const rounds = Number(roundsText);

@@ -2,8 +2,8 @@
 //
 //   node dma.mjs KIND ROUNDS
 import { ACCESS } from '@iommukit/core';
+import { check, minimum, print, shuffled } from '../../../scripts/lib/measure.mjs';
 import { benchMachine, frames, mapPages, nestedGuest, paging } from './machine.mjs';
-import { check, minimum, print, shuffled } from './measure.mjs';
 
 const [kind, roundsText] = process.argv.slice(2);
 const rounds = Number(roundsText);

@@ -2,9 +2,9 @@
 //
 //   node --expose-gc scale.mjs ROUNDS
 import { ACCESS, createMachine } from '@iommukit/core';
+import { check, print } from '../../../scripts/lib/measure.mjs';
 import { vtd } from '../dist/index.js';
 import { frames, mapPages } from './machine.mjs';
-import { check, print } from './measure.mjs';
 
 const DEVICES = 10_000;
 const PAGES_EACH = 100;
