@@ -4,7 +4,7 @@
  * @linux drivers/iommu/iommufd/ioas.c, hwpt_noiommu.c
  * @module
  */
-import { type PhysicalRun, physicalRun } from '../iopt/index.ts';
+import { isRevokedAt, type PhysicalRun, physicalRun } from '../iopt/index.ts';
 import { U64_MAX } from '../uapi/constants.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';
@@ -42,6 +42,12 @@ const findRun = (call: Call, ioas: Ioas, iova: bigint): PhysicalRun => {
   });
   if (!mapped) {
     throw call.refuse('ENOENT', 'not-mapped', 'nothing is mapped there', { value: iova });
+  }
+  if (isRevokedAt(ioas.iopt, iova)) {
+    throw call.refuse('EINVAL', 'dmabuf-revoked', 'the dma-buf mapped there was taken back', {
+      value: iova,
+      accepted: 'a new mapping, once its exporter gives the memory again',
+    });
   }
   const run = ioas.hwpts.some(({ domain }) => domain.unit === NOIOMMU_UNIT)
     ? physicalRun(ioas.iopt, iova)

@@ -77,11 +77,19 @@ export class AreaFiller {
   }
 
   /**
-   * Put `frames` into one domain at the range aimed at.
+   * Put `frames` into one domain at the range aimed at; nothing when `pages` are a dma-buf that was
+   * taken back.
    *
    * @throws {IommuError} what the driver says
    */
-  mapInto(op: string, { domain, label }: DomainEntry, pageOffset: number, prot: number): void {
+  mapInto(
+    op: string,
+    { domain, label }: DomainEntry,
+    pages: IoptPages,
+    pageOffset: number,
+    prot: number,
+  ): void {
+    if (pages.dmabuf?.revoked) return;
     const { largePages } = this.iopt;
     const rc = mapFrames(domain, this.span, pageOffset, this.frames, prot, largePages);
     if (rc < 0) throw refusal.driverRefused(op, rc, this.range(), label);
@@ -116,6 +124,7 @@ export class AreaFiller {
     span.pages = lengthPages;
     span.low = lengthLow;
     const end = span.startLow + lengthLow - 1;
+    pages.dmabuf?.track(this.iopt);
     this.iopt.areas.add(
       span.startPfn,
       span.startLow,
@@ -138,7 +147,7 @@ export class AreaFiller {
     let done = 0;
     try {
       for (; done < domains.length; done++) {
-        this.mapInto(op, domains[done] as DomainEntry, pageOffset, prot);
+        this.mapInto(op, domains[done] as DomainEntry, pages, pageOffset, prot);
       }
       this.charge(op, pages);
     } catch (error) {

@@ -26,7 +26,7 @@ export const changeProcess = (
     const { tree } = areas;
     for (let more = tree.seek(0, 0); more; more = tree.advance()) {
       const pages = areas.pages(tree.id);
-      if (!pages.file || pages.file.isDmabuf) {
+      if (!pages.file || pages.dmabuf) {
         throw refuse('EINVAL', op, 'user-memory-mapped', 'user memory cannot change its process', {
           range: { start: areas.start, last: areas.last },
           accepted: 'IOASes that map files only (IOMMU_IOAS_MAP_FILE)',

@@ -126,7 +126,7 @@ const fillArea = (iopt: IoPagetable, op: string, entry: DomainEntry, isFirst: bo
   }
   let mapped = false;
   try {
-    filler.mapInto(op, entry, areas.pageOffset(id), areas.prot(id));
+    filler.mapInto(op, entry, pages, areas.pageOffset(id), areas.prot(id));
     mapped = true;
     if (isFirst) filler.charge(op, pages);
   } catch (error) {

@@ -25,7 +25,7 @@ export {
   type PagesSlice,
 } from './mapping.ts';
 export type { IoptPages } from './pages.ts';
-export { type PhysicalRun, physicalRun } from './physical.ts';
+export { isRevokedAt, type PhysicalRun, physicalRun } from './physical.ts';
 export { PinContext } from './pins.ts';
 export {
   AllowedListBuilder,

@@ -12,6 +12,7 @@ import {
   type UserAccount,
 } from '../memory/index.ts';
 import type { PagesState } from '../snapshot/iopt-state.ts';
+import { DmabufAttachment } from './dmabuf.ts';
 import { PartialPins, type PinContext } from './pins.ts';
 
 const ENOMEM = -12;
@@ -32,6 +33,8 @@ export interface PagesOptions {
   readonly mode: AccountMode;
   /** Account to charge; default that of the process now. */
   readonly user?: UserAccount;
+  /** A dma-buf that was taken back; for restored pages. */
+  readonly revoked?: boolean;
 }
 
 /** See the module. Pages are numbered from 0 (`basePage`). */
@@ -44,6 +47,8 @@ export class IoptPages {
   user: UserAccount;
   readonly mode: AccountMode;
   readonly file: PinnableFile | undefined;
+  /** Set for pages of a dma-buf. */
+  readonly dmabuf: DmabufAttachment | undefined;
   readonly basePage: number;
   readonly count: number;
   readonly writable: boolean;
@@ -69,6 +74,8 @@ export class IoptPages {
     this.basePage = options.basePage;
     this.count = options.count;
     this.writable = options.writable;
+    const { file, revoked } = options;
+    this.dmabuf = file?.isDmabuf ? new DmabufAttachment(file, revoked) : undefined;
   }
 
   /**
@@ -119,7 +126,9 @@ export class IoptPages {
 
   /** One holder less; the last one lets go of the file. */
   put(): void {
-    if (--this.references === 0) this.file?.release?.();
+    if (--this.references > 0) return;
+    this.dmabuf?.detach();
+    this.file?.release?.();
   }
 
   /**
@@ -129,7 +138,7 @@ export class IoptPages {
    */
   settle(): number {
     const delta = this.pinned - this.charged;
-    if (delta === 0 || this.file?.isDmabuf) return 0;
+    if (delta === 0 || this.dmabuf) return 0;
     if (delta > 0 && this.context.shouldFail('charge')) return ENOMEM;
     const rc = chargePinned(this.process, this.user, this.mode, delta);
     if (rc === 0) this.charged = this.pinned;

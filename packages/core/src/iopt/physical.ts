@@ -15,6 +15,12 @@ export interface PhysicalRun {
   readonly lengthBytes: number;
 }
 
+/** The area at an IOVA maps a dma-buf that was taken back. */
+export const isRevokedAt = ({ areas }: IoPagetable, iova: U64): boolean => {
+  if (areas.find(pfnOf(iova), lowOf(iova)) < 0) return false;
+  return areas.pages(areas.tree.id).dmabuf?.revoked ?? false;
+};
+
 /**
  * The memory behind an IOVA that some domain pins.
  *

@@ -71,7 +71,7 @@ const checkCut = (iopt: IoPagetable, op: string, id: number, pfn: number, low: n
       accepted: 'a mapping that stays',
     });
   }
-  if (areas.pages(id).file?.isDmabuf) {
+  if (areas.pages(id).dmabuf) {
     throw refuse('EOPNOTSUPP', op, 'dmabuf-split', 'mappings of a dma-buf cannot be cut', {
       range,
       accepted: 'the whole mapping',

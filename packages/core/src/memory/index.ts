@@ -8,6 +8,7 @@ export {
 export { FramePool, HUGE_PAGES } from './frame-pool.ts';
 export { FrameRuns } from './frame-runs.ts';
 export {
+  type DmabufImporter,
   MemoryFile,
   type MemoryFileOptions,
   type PinnableFile,

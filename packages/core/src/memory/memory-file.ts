@@ -24,6 +24,15 @@ export const SEAL = {
   EXEC: 32,
 } as const;
 
+/** Who maps a dma-buf. */
+export interface DmabufImporter {
+  /**
+   * The exporter takes its memory back or moves it: on return nothing reaches the old memory.
+   * @linux include/linux/dma-buf.h struct dma_buf_attach_ops
+   */
+  invalidateMappings(): void;
+}
+
 /** Anything an `IOAS_MAP_FILE` may name; only files in memory can be pinned. */
 export interface PinnableFile {
   /** A dma-buf: device memory, never charged, out of reach for accesses. */
@@ -38,6 +47,9 @@ export interface PinnableFile {
   retain?(): void;
   /** That mapping is gone. */
   release?(): void;
+  /** A dma-buf: tell `importer` when its memory is taken back, until `detach`. */
+  attach?(importer: DmabufImporter): void;
+  detach?(importer: DmabufImporter): void;
 }
 
 /** A file that is not in memory (`/dev/null`): it may be named, but never pinned. */

@@ -23,6 +23,7 @@ export const checkPages = (pages: PagesState, scope: PagesScope, ram: RamFrames)
   needIndex(process, scope.processes, 'process');
   if (file?.kind === 'memory') needIndex(file.index, scope.memoryFiles, 'file in memory');
   if (file?.kind === 'foreign') needIndex(file.index, scope.foreign, 'foreign thing');
+  need(!pages.revoked || file?.kind === 'foreign', 'pages of no dma-buf are revoked');
   need(mode <= 2, 'pages have no such account', mode);
   need(count > 0 && basePage + count <= 2 * (MAX_PFN + 1), 'pages have a bad length', count);
   const frames = whole.reduce((sum, run) => sum + run.count, 0);

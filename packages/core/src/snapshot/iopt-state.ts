@@ -41,6 +41,8 @@ export const PAGES = struct({
   basePage: nat,
   count: nat,
   writable: bool,
+  /** A dma-buf that was taken back. */
+  revoked: bool,
   references: int,
   pinned: int,
   charged: int,

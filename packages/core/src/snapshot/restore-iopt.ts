@@ -30,6 +30,7 @@ export const loadPages = (
     basePage: state.basePage,
     count: state.count,
     writable: state.writable,
+    revoked: state.revoked,
     mode: state.mode as AccountMode,
   });
   pages.load(state);
@@ -47,7 +48,11 @@ const pinnable = (graph: RestoreGraph, ref: PinnableRef): PinnableFile => {
 /** Areas, in order. */
 export const loadAreas = (ioas: Ioas, state: IoptState, pages: readonly IoptPages[]): void => {
   const { iopt } = ioas;
-  for (const area of state.areas) iopt.areas.load(area, pages[area.pages] as IoptPages);
+  for (const area of state.areas) {
+    const of = pages[area.pages] as IoptPages;
+    of.dmabuf?.track(iopt);
+    iopt.areas.load(area, of);
+  }
   iopt.largePages = state.largePages;
   iopt.iovaAlignment = state.iovaAlignment;
   iopt.lastUnmappedBytes = narrow(state.lastUnmappedBytes);

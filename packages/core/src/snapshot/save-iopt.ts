@@ -23,6 +23,7 @@ export const savePages = (graph: SaveGraph, pages: IoptPages): PagesState => {
     basePage,
     count,
     writable,
+    revoked: pages.dmabuf?.revoked ?? false,
     references,
     pinned,
     charged,

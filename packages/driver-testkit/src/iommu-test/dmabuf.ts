@@ -4,6 +4,7 @@
  */
 import {
   allocationRefusal,
+  type DmabufImporter,
   type FileOperations,
   type FrameRuns,
   filesOf,
@@ -28,6 +29,7 @@ export class TestDmabuf implements FileOperations, PinnableFile {
   readonly base: number;
   readonly pages: number;
   revoked = false;
+  readonly #importers = new Set<DmabufImporter>();
   /** Its descriptor, and every mapping of it. */
   references: number;
 
@@ -65,6 +67,20 @@ export class TestDmabuf implements FileOperations, PinnableFile {
     return 0;
   }
 
+  attach(importer: DmabufImporter): void {
+    this.#importers.add(importer);
+  }
+
+  detach(importer: DmabufImporter): void {
+    this.#importers.delete(importer);
+  }
+
+  /** Take the memory back or give it again; either way whoever maps it now has to let go. */
+  setRevoked(revoked: boolean): void {
+    this.revoked = revoked;
+    for (const importer of this.#importers) importer.invalidateMappings();
+  }
+
   retain(): void {
     this.references++;
   }
@@ -95,7 +111,10 @@ export const dmabufGet = (command: TestCommand): void => {
   }
 };
 
-/** DMABUF_REVOKE: take the memory back, or give it again. */
+/**
+ * DMABUF_REVOKE: take the memory back, or give it again.
+ * @linux drivers/iommu/iommufd/selftest.c iommufd_test_dmabuf_revoke
+ */
 export const dmabufRevoke = (command: TestCommand): void => {
   const fd = command.u32(16);
   const file = filesOf(command.process).get(fd)?.operations;
@@ -103,5 +122,5 @@ export const dmabufRevoke = (command: TestCommand): void => {
   if (!(file instanceof TestDmabuf)) {
     throw command.refuse('EINVAL', 'dmabuf-fd', 'no dma-buf of the test exporter', fd);
   }
-  file.revoked = command.u32(20) !== 0;
+  file.setRevoked(command.u32(20) !== 0);
 };
