@@ -107,7 +107,8 @@ export const isDmaCoherent = (device: IommufdDevice, mayUseNoSnoop: boolean): bo
   return !mayUseNoSnoop || (hwpt !== undefined && pagingOf(hwpt).enforceCacheCoherency);
 };
 
-const isSameVendor = (a: IommuDriver, b: IommuDriver): boolean =>
+/** Whether two drivers are one vendor's: Linux compares their tables of operations. */
+export const isSameVendor = (a: IommuDriver, b: IommuDriver): boolean =>
   a === b || (a.hwInfoType !== 0 && a.hwInfoType === b.hwInfoType);
 
 const notForced = (op: string, unit: IommuUnit, ioas: Ioas) =>

@@ -10,7 +10,7 @@ import { checkAllocation } from '../memory/index.ts';
 import { HW_CAP, HWPT_ALLOC } from '../uapi/constants.ts';
 import type { IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';
-import { enforceCoherency } from './coherency.ts';
+import { enforceCoherency, isSameVendor } from './coherency.ts';
 import type { IommufdDevice } from './device.ts';
 import { abortHwpt, type DriverRequest, type Hwpt, HwptNested, HwptPaging } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
@@ -109,7 +109,8 @@ const allocNestedHwpt = (
   if (flags & ~NESTED_FLAGS || !userData || !nesting) {
     throw nestedUnsupported(call, device, flags, userData, nesting !== undefined);
   }
-  if (parent.autoDomain || !parent.nestParent || parent.domain.unit.driver !== device.unit.driver) {
+  const sameVendor = isSameVendor(parent.domain.unit.driver, device.unit.driver);
+  if (parent.autoDomain || !parent.nestParent || !sameVendor) {
     throw call.refuse('EINVAL', 'nest-parent', `HWPT ${parent.id} cannot be a parent`, {
       value: parent.id,
       accepted: 'a HWPT of the same driver, allocated with IOMMU_HWPT_ALLOC_NEST_PARENT',
