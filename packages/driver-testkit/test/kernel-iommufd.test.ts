@@ -1,8 +1,19 @@
 /** What Linux's sources answer where no recording says so: iommufd itself. */
-import { HWPT_ALLOC, MAP_FLAG, sysMmap, sysPoll } from '@iommukit/core';
+import { HWPT_ALLOC, MAP_FLAG, sysMmap, sysPoll, VM_PROT } from '@iommukit/core';
 import { MOCK_TYPE } from '@iommukit/driver-testkit';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { BUFFER, FIXED, type Fields, PAGE, RawKit, READ, RW, U64_MAX, WRITE } from './raw-kit.ts';
+import {
+  BUFFER,
+  FIXED,
+  type Fields,
+  PAGE,
+  RawKit,
+  READ,
+  RW,
+  SCRATCH,
+  U64_MAX,
+  WRITE,
+} from './raw-kit.ts';
 
 let kit: RawKit;
 let ioas: bigint;
@@ -76,6 +87,70 @@ describe('vfio_compat.c iommufd_vfio_iommu_get_info: capabilities in short buffe
     expect(view.getUint32(28, true)).toBe(next);
     // The padding behind the first capability is nobody's.
     expect(view.getUint32(36, true)).toBe(0xaaaa_aaaa);
+  });
+});
+
+describe('pages.c iopt_area_fill_domains: what is pinned is mapped before the next page is looked at', () => {
+  const MAP_DMA = 0x3b71;
+  const IOVA = 0x200_0000;
+  /** The first page, the second, the last. */
+  const HOLES = [0, 1, 15];
+  /** 16 pages without one, and how they are mapped. */
+  const pagesWithout = (hole: number) => {
+    const va = kit.memory(16 * PAGE);
+    kit.process.munmap(va + hole * PAGE, PAGE);
+    const mapDma = (flags: number): string => {
+      kit.words([32, flags]);
+      kit.words64([va, IOVA, 16 * PAGE], SCRATCH + 8);
+      return kit.plain(MAP_DMA, SCRATCH);
+    };
+    const other = va + (hole === 0 ? PAGE : 0);
+    const checkUnpinned = () => {
+      expect([kit.process.pinnedPages, kit.process.user.lockedPages]).toEqual([0, 0]);
+      expect(kit.checkRefs(other, PAGE, 0)).toBe('ok');
+    };
+    return { mapDma, checkUnpinned };
+  };
+  const rows = HOLES.flatMap((hole) => [
+    { hole, flags: 0, rc: hole === 0 ? 'EFAULT' : 'EINVAL' },
+    { hole, flags: 1, rc: 'EFAULT' },
+    { hole, flags: 3, rc: 'EFAULT' },
+  ]);
+
+  it.each(rows)('VFIO_IOMMU_MAP_DMA, rights $flags, page $hole missing: $rc', (row) => {
+    kit.ok('VFIO_IOAS', { op: 1, ioas_id: ioas });
+    const { mapDma, checkUnpinned } = pagesWithout(row.hole);
+    kit.mock(ioas);
+    expect(mapDma(row.flags)).toBe(row.rc);
+    expect(kit.unmap(ioas, IOVA, 16 * PAGE)).toBe('ENOENT');
+    checkUnpinned();
+  });
+
+  it.each(rows)('a domain joins it, rights $flags, page $hole missing: $rc', (row) => {
+    kit.ok('VFIO_IOAS', { op: 1, ioas_id: ioas });
+    const { dev } = kit.mock(kit.ioas());
+    const { mapDma, checkUnpinned } = pagesWithout(row.hole);
+    expect(mapDma(row.flags)).toBe('ok');
+    expect(kit.rc('HWPT_ALLOC', { dev_id: dev, pt_id: ioas })).toBe(row.rc);
+    checkUnpinned();
+  });
+});
+
+describe('main.c iommufd_option: only val64 is written back', () => {
+  const HUGE_PAGES = 1;
+  const call = (op: number, at: number) => {
+    kit.words([24, HUGE_PAGES, op, Number(ioas), 7, 0], at);
+    kit.process.mprotect(BUFFER, PAGE, VM_PROT.READ);
+    return kit.plain(0x3b87, at);
+  };
+  const GET = 1;
+  it.each([
+    { title: 'the rest in memory that cannot be written', at: BUFFER + PAGE - 16, rc: 'ok' },
+    { title: 'part of it there', at: BUFFER + PAGE - 20, rc: 'EFAULT' },
+    { title: 'all of it there', at: BUFFER, rc: 'EFAULT' },
+  ])('$title: $rc', ({ at, rc }) => {
+    expect(call(GET, at)).toBe(rc);
+    expect(kit.read64(at + 16, 1)).toEqual([rc === 'ok' ? 1n : 7n]);
   });
 });
 

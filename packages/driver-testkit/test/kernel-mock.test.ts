@@ -3,7 +3,7 @@
  *
  * @linux drivers/iommu/iommufd/selftest.c
  */
-import { HWPT_ALLOC, sysRead } from '@iommukit/core';
+import { HWPT_ALLOC, IommufdContext, sysRead } from '@iommukit/core';
 import { MOCK_DEVICE_FLAG, MOCK_PAGE_TABLE, MOCK_TYPE } from '@iommukit/driver-testkit';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
@@ -123,14 +123,15 @@ describe('iommufd_test_md_check_refs', () => {
   });
 });
 
+const NTH_AREA = 2 ** 16;
+const nth = (area: number, offset: number) => (BigInt(offset) << 32n) | BigInt(area);
+
 describe('iommufd_test_syz_conv_iova: the IOVA as number of an area and offset in it', () => {
-  const NTH_AREA = 2 ** 16;
   beforeEach(() => {
     for (const page of [0, 1]) {
       expect(kit.mapFixed(ioas, BUFFER + page * PAGE, PAGE, APERTURE + 4 * page * PAGE)).toBe('ok');
     }
   });
-  const nth = (area: number, offset: number) => (BigInt(offset) << 32n) | BigInt(area);
 
   it.each([
     { area: 0, offset: 0, word: 100, rc: 'ok' },
@@ -153,6 +154,46 @@ describe('iommufd_test_syz_conv_iova: the IOVA as number of an area and offset i
     expect(kit.rc('TEST_ACCESS_PAGES', { ...fields, iova: nth(1, 0) })).toBe('ok');
     expect(kit.rc('TEST_ACCESS_PAGES', { ...fields, iova: nth(0, 0) })).toBe('EBADE');
     kit.closeFd(Number(access));
+  });
+});
+
+describe('iommufd_test_syz_conv_iova_id, ioas.c iommufd_ioas_copy: a source by area', () => {
+  const SOURCES = [PAGE, 3 * PAGE];
+  const copy = (area: number, offset: number, more: Fields = {}) => {
+    const source = { src_ioas_id: ioas, src_iova: nth(area, offset) };
+    const target = { dst_ioas_id: ioas, dst_iova: 0x10_0000, length: PAGE };
+    return kit.rc('IOAS_COPY', { ...source, ...target, flags: NTH_AREA | 7, ...more });
+  };
+  beforeEach(() => {
+    for (const iova of SOURCES) kit.mapFixed(ioas, BUFFER, 2 * PAGE, iova);
+  });
+
+  it.each([
+    { area: 0, offset: 0, from: PAGE },
+    { area: 0, offset: PAGE, from: 2 * PAGE },
+    { area: 1, offset: PAGE, from: 4 * PAGE },
+    // Not looked at beyond the area it names: here the next one.
+    { area: 0, offset: 2 * PAGE, from: 3 * PAGE },
+  ])('area $area, offset $offset: the struct comes back without the flag', (row) => {
+    const { area, offset, from } = row;
+    expect(copy(area, offset)).toBe('ok');
+    expect([kit.answer['flags'], kit.answer['src_iova']]).toEqual([7n, BigInt(from)]);
+  });
+
+  it.each([
+    { title: 'no such area: IOVA 0', area: 2, offset: 1, more: {}, rc: 'ENOENT' },
+    { title: 'no such IOAS', area: 0, offset: 0, more: { src_ioas_id: 99 }, rc: 'ENOENT' },
+    { title: 'no rights', area: 0, offset: 0, more: { flags: NTH_AREA }, rc: 'EINVAL' },
+    { title: 'another flag', area: 0, offset: 0, more: { flags: 15 | NTH_AREA }, rc: 'EOPNOTSUPP' },
+  ])('$title: $rc', ({ area, offset, more, rc }) => {
+    expect(copy(area, offset, more)).toBe(rc);
+  });
+
+  it('other calls do not know the flag, nor does a context without test commands', () => {
+    const map = { ioas_id: ioas, user_va: BUFFER, length: PAGE, iova: 0x10_0000 };
+    expect(kit.rc('IOAS_MAP', { ...map, flags: NTH_AREA | 7 })).toBe('EOPNOTSUPP');
+    const { fd } = new IommufdContext(kit.process, kit.machine);
+    expect(kit.rc('IOAS_COPY', { flags: NTH_AREA | 7, length: PAGE }, { fd })).toBe('EOPNOTSUPP');
   });
 });
 

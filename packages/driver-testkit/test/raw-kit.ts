@@ -92,6 +92,7 @@ const mapAt = (process: Process, addr: number, length: number, flags: number): v
 export class RawKit {
   readonly machine: Machine;
   readonly process: Process;
+  readonly context: IommufdContext;
   readonly fd: number;
   /** The struct of the latest call, after it. */
   answer: Answer = {};
@@ -103,13 +104,17 @@ export class RawKit {
     mapAt(this.process, STRUCTS, STRUCTS_BYTES, MAP_FLAG.PRIVATE | MAP_FLAG.ANONYMOUS);
     mapAt(this.process, SCRATCH, SCRATCH_BYTES, MAP_FLAG.PRIVATE | MAP_FLAG.ANONYMOUS);
     mapAt(this.process, BUFFER, BUFFER_BYTES, MAP_FLAG.SHARED | MAP_FLAG.ANONYMOUS);
-    this.fd = this.open();
+    this.context = this.#openContext();
+    this.fd = this.context.fd;
   }
 
   /** One more iommufd. */
   open(): number {
-    const extensions = [iommuTest()];
-    return new IommufdContext(this.process, this.machine, { extensions }).fd;
+    return this.#openContext().fd;
+  }
+
+  #openContext(): IommufdContext {
+    return new IommufdContext(this.process, this.machine, { extensions: [iommuTest()] });
   }
 
   /** The descriptor that the next file will have. */

@@ -104,6 +104,11 @@ export interface DirtyOps {
     visit: (iovaFrame: number, count: number) => void,
     clear: boolean,
   ): void;
+  /**
+   * First frame behind the leaf that maps a frame. Drivers whose `readAndClear` joins leaves to runs
+   * have it; without it each run is one leaf.
+   */
+  leafEnd?(iovaFrame: number): number;
 }
 
 /** A domain whose first table level belongs to a guest and is walked through its parent. */

@@ -17,6 +17,8 @@ export class Call {
   readonly op: string;
   /** The struct is written back; some calls have nothing to answer. */
   answers = true;
+  /** Where in the struct the answer starts, bytes; what stands in front is only read. */
+  answersFrom = 0;
   /** The answer is written back although the call failed. */
   answersOnError = false;
   /** Takes the call back when its answer cannot be written. */

@@ -27,7 +27,10 @@ const bitmapBytes = (pointer: UserPointer, lastBit: bigint): number => {
   return Number(((end + 4095n) / 4096n) * 4096n - BigInt(pointer));
 };
 
-/** A bitmap in user memory. Bits in memory that cannot be accessed are dropped. */
+/**
+ * A bitmap in user memory. Bits in memory that cannot be written are dropped, and with them what
+ * follows of the same leaf.
+ */
 export class DirtyBitmap {
   readonly #process: Process;
   readonly #pointer: UserPointer;
@@ -52,16 +55,34 @@ export class DirtyBitmap {
   }
 
   /**
-   * Set the bits of dirty granules. A run that starts below the bitmap's IOVA (a leaf that the range
-   * cuts) is dropped as a whole, as Linux does; one that reaches over the end is not cut there.
+   * Set the bits of dirty granules. A leaf that starts below the bitmap's IOVA (the range cuts it) is
+   * dropped as a whole, as Linux does; one that reaches over the end is not cut there. Where memory
+   * cannot be written, the rest of the leaf is dropped.
+   *
+   * @param leafEnd first frame behind the leaf that maps a frame; without it the run is one leaf
    */
-  record(frame: number, count: number, granuleLg2: number): void {
+  record(
+    frame: number,
+    count: number,
+    granuleLg2: number,
+    leafEnd?: (frame: number) => number,
+  ): void {
+    if (this.#recordLeaf(frame, count, granuleLg2) || !leafEnd) return;
+    const end = frame + count;
+    for (let at = frame; at < end; ) {
+      const next = Math.min(end, Math.max(at + 1, leafEnd(at)));
+      this.#recordLeaf(at, next - at, granuleLg2);
+      at = next;
+    }
+  }
+
+  #recordLeaf(frame: number, count: number, granuleLg2: number): boolean {
     const granule = BigInt(granuleLg2);
     const start = (BigInt(frame) << granule) - this.#iova;
-    if (start < 0n) return;
+    if (start < 0n) return true;
     const last = (BigInt(frame + count) << granule) - this.#iova - 1n;
     const lastBit = Math.min(Number(last >> this.#shift), this.#endBit - 1);
-    this.#setBits(Number(start >> this.#shift), lastBit);
+    return this.#setBits(Number(start >> this.#shift), lastBit);
   }
 
   /** Write back what is held. */
@@ -73,18 +94,18 @@ export class DirtyBitmap {
     this.#windowBytes = 0;
   }
 
-  #setBits(first: number, last: number): void {
+  /** @returns false at the first byte that cannot be written; the bits behind it are not set */
+  #setBits(first: number, last: number): boolean {
     for (let bit = first; bit <= last; ) {
       const byte = Math.floor(bit / 8);
-      if (!this.#hold(byte)) bit = (byte + 1) * 8;
-      else {
-        const at = byte - this.#windowAt;
-        const end = Math.min(last, byte * 8 + 7);
-        const mask = ((2 << (end - bit)) - 1) << (bit % 8);
-        this.#window[at] = (this.#window[at] as number) | mask;
-        bit = end + 1;
-      }
+      if (!this.#hold(byte)) return false;
+      const at = byte - this.#windowAt;
+      const end = Math.min(last, byte * 8 + 7);
+      const mask = ((2 << (end - bit)) - 1) << (bit % 8);
+      this.#window[at] = (this.#window[at] as number) | mask;
+      bit = end + 1;
     }
+    return true;
   }
 
   /** Hold the byte at `offset`; the window grows byte by byte, so that no foreign byte is touched. */
@@ -98,8 +119,15 @@ export class DirtyBitmap {
     const from = this.#windowBytes;
     const to = offset - this.#windowAt + 1;
     const part = this.#window.subarray(from, to);
-    if (!copyFromUser(this.#process, this.#pointer, this.#windowAt + from, part)) {
+    const place = this.#windowAt + from;
+    if (!copyFromUser(this.#process, this.#pointer, place, part)) {
       if (from === 0) this.#windowAt = -1;
+      return false;
+    }
+    // Windows are no longer than memory pages: one that starts in a page that can be written, and
+    // ends in one that cannot, is followed by one that starts there.
+    if (from === 0 && !copyToUser(this.#process, this.#pointer, place, part)) {
+      this.#windowAt = -1;
       return false;
     }
     this.#windowBytes = to;

@@ -91,11 +91,12 @@ export const hwptGetDirtyBitmap = (
   const clear = (command.flags & GET_DIRTY_BITMAP.NO_CLEAR) === 0;
   const last = range.iova + range.length - 1n;
   const { granuleLg2 } = hwpt.domain;
+  const leafEnd = dirty.leafEnd?.bind(dirty);
   forEachContiguous(hwpt, range.iova, last, (frame, count) => {
     dirty.readAndClear(
       frame,
       count,
-      (dirtyFrame, dirtyCount) => bitmap.record(dirtyFrame, dirtyCount, granuleLg2),
+      (dirtyFrame, dirtyCount) => bitmap.record(dirtyFrame, dirtyCount, granuleLg2, leafEnd),
       clear,
     );
   });

@@ -119,6 +119,7 @@ export const ioasMapFile = (call: Call, command: IommuCommand<'IOMMU_IOAS_MAP_FI
 
 /** `IOMMU_IOAS_COPY`. */
 export const ioasCopy = (call: Call, command: IommuCommand<'IOMMU_IOAS_COPY'>): void => {
+  for (const extension of call.context.extensions) extension.prepareCopy?.(call, command);
   const { flags, length } = command;
   call.checkFlags(flags, KNOWN_FLAGS);
   checkNotMax(call, command.srcIova, length);

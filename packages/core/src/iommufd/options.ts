@@ -5,13 +5,17 @@
  * @module
  */
 import { OPTION, OPTION_OP } from '../uapi/constants.ts';
-import type { IommuCommand } from '../uapi/structs.ts';
+import { IOMMU_STRUCTS, type IommuCommand } from '../uapi/structs.ts';
 import type { Call } from './call.ts';
 
 type OptionCommand = IommuCommand<'IOMMU_OPTION'>;
 
+/** The only member that is written back. */
+const VAL64_AT = IOMMU_STRUCTS.IOMMU_OPTION.fields.val64.at;
+
 /** `IOMMU_OPTION`. */
 export const option = (call: Call, command: OptionCommand): void => {
+  call.answersFrom = VAL64_AT;
   call.checkReserved(command.reserved);
   if (command.optionId === OPTION.RLIMIT_MODE) rlimitMode(call, command);
   else if (command.optionId === OPTION.HUGE_PAGES) hugePages(call, command);

@@ -11,7 +11,7 @@ import type { Process } from '../memory/index.ts';
 import type { SnapshotExtension } from '../snapshot/extension.ts';
 import { decodeStruct, encodeStruct } from '../uapi/codec.ts';
 import type { StructSpec } from '../uapi/struct-table.ts';
-import { IOMMU_STRUCTS, type IommuCommandName } from '../uapi/structs.ts';
+import { IOMMU_STRUCTS, type IommuCommand, type IommuCommandName } from '../uapi/structs.ts';
 import { copyFromUser, copyStructFromUser, copyToUser } from '../uapi/user-access.ts';
 import { Call } from './call.ts';
 import type { IommufdContext } from './context.ts';
@@ -31,6 +31,11 @@ export interface IoctlExtension {
    * the next one finds its own struct there.
    */
   serve(call: Call, bytes: Uint8Array): void;
+  /**
+   * Sees every `IOMMU_IOAS_COPY` before its flags are checked; may change the command, which goes
+   * back to the caller as it stands then. How a test driver gives flags of its own a meaning.
+   */
+  prepareCopy?(call: Call, command: IommuCommand<'IOMMU_IOAS_COPY'>): void;
   /** Carries the files and objects that it makes through a snapshot. */
   readonly snapshot?: SnapshotExtension;
 }
@@ -246,8 +251,8 @@ const serve = (
     refusal = error;
   }
   if (!refusal || call.answersOnError) {
-    const answer = userSize < bytes.length ? bytes.subarray(0, userSize) : bytes;
-    if (call.answers && !copyToUser(call.process, argument, 0, answer)) {
+    const answer = bytes.subarray(call.answersFrom, userSize);
+    if (call.answers && !copyToUser(call.process, argument, call.answersFrom, answer)) {
       if (!refusal) call.undo?.();
       return refused(cannotAccess(call, argument));
     }

@@ -11,6 +11,9 @@ import type { PagesSlice } from './mapping.ts';
 import type { IoptPages } from './pages.ts';
 import * as refusal from './refusals.ts';
 
+const EFAULT = -14;
+const EINVAL = -22;
+
 /** A domain of an address space, and its name for refusals. */
 export interface DomainEntry {
   readonly domain: IoptDomain;
@@ -95,6 +98,28 @@ export class AreaFiller {
     if (rc < 0) throw refusal.driverRefused(op, rc, this.range(), label);
   }
 
+  /**
+   * Pin pages for a domain; their frames go to `frames`. Linux maps what it has pinned before it comes
+   * to a page that cannot be, and drivers refuse to map without rights: that refusal comes first.
+   *
+   * @throws {IommuError} EFAULT, ENOMEM; EINVAL past a file's end or without rights
+   */
+  pin(
+    op: string,
+    { label }: DomainEntry,
+    pages: IoptPages,
+    first: number,
+    count: number,
+    prot: number,
+  ): void {
+    const rc = pages.acquire(first, count, this.frames);
+    if (rc >= 0) return;
+    if (rc === EFAULT && prot === 0 && count > 1 && pages.canPin(first)) {
+      throw refusal.driverRefused(op, EINVAL, this.range(), label);
+    }
+    throw refusal.cannotPin(op, rc, pages);
+  }
+
   private range() {
     const { startPfn, startLow, pages, low } = this.span;
     const end = startLow + low - 1;
@@ -142,8 +167,7 @@ export class AreaFiller {
     const { pages, startIndex, pageOffset } = slice;
     const { domains } = this.iopt;
     const count = pageCount(slice);
-    const rc = pages.acquire(startIndex, count, this.frames);
-    if (rc < 0) throw refusal.cannotPin(op, rc, pages);
+    this.pin(op, domains[0] as DomainEntry, pages, startIndex, count, prot);
     let done = 0;
     try {
       for (; done < domains.length; done++) {

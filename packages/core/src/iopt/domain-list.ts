@@ -116,10 +116,8 @@ const fillArea = (iopt: IoPagetable, op: string, entry: DomainEntry, isFirst: bo
   const first = areas.firstIndex(id);
   const count = areas.lastIndexAtCursor() - first + 1;
   filler.aimAtCursor();
-  if (isFirst) {
-    const rc = pages.acquire(first, count, filler.frames);
-    if (rc < 0) throw refusal.cannotPin(op, rc, pages);
-  } else {
+  if (isFirst) filler.pin(op, entry, pages, first, count, areas.prot(id));
+  else {
     if (iopt.context.shouldFail('pin-batch')) throw refusal.outOfMemory(op, 'a batch of frames');
     filler.frames.clear();
     pages.collect(first, count, filler.frames);

@@ -13,7 +13,7 @@ import {
 } from '../memory/index.ts';
 import type { PagesState } from '../snapshot/iopt-state.ts';
 import { DmabufAttachment } from './dmabuf.ts';
-import { PartialPins, type PinContext } from './pins.ts';
+import { collectRuns, PartialPins, type PinContext } from './pins.ts';
 
 const ENOMEM = -12;
 const EPERM = -1;
@@ -89,6 +89,13 @@ export class IoptPages {
   acquire(first: number, count: number, out: FrameRuns): number {
     if (this.context.shouldFail('pin-batch')) return ENOMEM;
     return this.retain(first, count, out);
+  }
+
+  /** Whether one page could be pinned now. */
+  canPin(index: number): boolean {
+    if (this.retain(index, 1, this.context.scratch) < 0) return false;
+    this.release(index, 1);
+    return true;
   }
 
   /** `acquire` for pages that are pinned already: cannot fail then. @hot */
@@ -290,17 +297,3 @@ export class IoptPages {
     if (byCount.size === 0) this.accesses.delete(first);
   }
 }
-
-const collectRuns = (runs: FrameRuns, first: number, count: number, out: FrameRuns): void => {
-  let skip = first;
-  let left = count;
-  for (let i = 0; i < runs.count && left > 0; i++) {
-    const pages = runs.pairs[2 * i + 1] as number;
-    if (skip < pages) {
-      const part = Math.min(left, pages - skip);
-      out.push((runs.pairs[2 * i] as number) + skip, part);
-      left -= part;
-    }
-    skip = Math.max(0, skip - pages);
-  }
-};

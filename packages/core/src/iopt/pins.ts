@@ -207,3 +207,18 @@ export class PartialPins {
     this.frames.clear(first, count);
   }
 }
+
+/** Append the frames of a part of `runs`: `count` pages from `first` on. */
+export const collectRuns = (runs: FrameRuns, first: number, count: number, out: FrameRuns): void => {
+  let skip = first;
+  let left = count;
+  for (let i = 0; i < runs.count && left > 0; i++) {
+    const pages = runs.pairs[2 * i + 1] as number;
+    if (skip < pages) {
+      const part = Math.min(left, pages - skip);
+      out.push((runs.pairs[2 * i] as number) + skip, part);
+      left -= part;
+    }
+    skip = Math.max(0, skip - pages);
+  }
+};

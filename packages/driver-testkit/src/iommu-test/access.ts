@@ -9,6 +9,8 @@ import {
   copyToUser,
   type FileOperations,
   filesOf,
+  type Ioas,
+  type IoctlExtension,
   type IommufdContext,
   installFile,
   OpenFile,
@@ -184,19 +186,38 @@ export const accessPages = (command: TestCommand): void => {
   };
 };
 
-/**
- * The IOVA of a command: as it stands, or (low half) the number of an area with (high half) the offset
- * in it. No such area is IOVA 0.
- */
+/** The IOVA of a command: as it stands, or by area. */
 const iovaOf = ({ ioas }: Access, flags: number, field: bigint): bigint => {
   if ((flags & FLAG_NTH_AREA) === 0) return field;
+  return ioas ? iovaInNthArea(ioas, field) : 0n;
+};
+
+/**
+ * The IOVA for (low half) the number of an area and (high half) the offset in it; 0 when there is no
+ * such area.
+ */
+const iovaInNthArea = (ioas: Ioas, field: bigint): bigint => {
   let left = Number(field & 0xffff_ffffn);
   let iova = 0n;
-  ioas?.forEachArea(0n, U64_MAX, (start) => {
+  ioas.forEachArea(0n, U64_MAX, (start) => {
     if (left === 0) iova = (start + (field >> 32n)) & U64_MAX;
     return left-- > 0;
   });
   return iova;
+};
+
+/**
+ * IOAS_COPY with the test kernel's flag: the source names an area and an offset in it. The flag goes
+ * away even when there is no such IOAS, and the call goes on with the IOVA as it stands.
+ * @linux drivers/iommu/iommufd/selftest.c iommufd_test_syz_conv_iova_id
+ */
+export const prepareCopy: NonNullable<IoctlExtension['prepareCopy']> = ({ context }, command) => {
+  if ((command.flags & FLAG_NTH_AREA) === 0) return;
+  command.flags &= ~FLAG_NTH_AREA;
+  const source = context.objects.get(command.srcIoasId);
+  if (source?.kind !== 'IOAS') return;
+  const ioas = context.find('IOMMU_IOAS_COPY', command.srcIoasId, 'IOAS');
+  command.srcIova = iovaInNthArea(ioas, BigInt(command.srcIova));
 };
 
 const comparePages = (

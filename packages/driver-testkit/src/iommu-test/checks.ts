@@ -17,7 +17,9 @@ import type { TestCommand } from './command.ts';
 
 const EFAULT = -14;
 const U64_END = 1n << 64n;
-const MAX_DIRTY_BITS = 2 ** 28;
+/** `INT_MAX`: the largest buffer that `kvzalloc` hands out. */
+const MAX_BITMAP_BYTES = 2 ** 31 - 1;
+const CHUNK_BYTES = 2 ** 16;
 
 const mockDomainOf = (
   command: TestCommand,
@@ -108,26 +110,44 @@ export const setDirty = (command: TestCommand): void => {
   if (!domain.dirty?.enabled) {
     throw command.refuse('EINVAL', 'mock-dirty', 'dirty tracking is off', command.id);
   }
-  const count = Number(length / pageSize);
-  if (count > MAX_DIRTY_BITS) {
-    throw command.refuse('ENOMEM', 'mock-dirty-bits', 'the bitmap is too large', count);
-  }
-  command.call.checkAllocation('the bitmap');
-  const bits = readBitmap(command, pointer, count);
+  const count = length / pageSize;
+  checkBitmapSize(command, (count + 7n) / 8n);
+  // All of it is read before the first page becomes dirty.
+  for (const _ of bitmapChunks(command, pointer, Number(count)));
   let written = 0;
-  for (let i = 0; i < count; i++) {
-    if (((bits[i >>> 3] as number) & (1 << (i & 7))) === 0) continue;
-    domain.setDirty(Number((iova + BigInt(i) * pageSize) >> BigInt(domain.granuleLg2)));
-    written++;
+  for (const { firstBit, bits, count: here } of bitmapChunks(command, pointer, Number(count))) {
+    for (let i = 0; i < here; i++) {
+      if (((bits[i >>> 3] as number) & (1 << (i & 7))) === 0) continue;
+      const at = iova + BigInt(firstBit + i) * pageSize;
+      domain.setDirty(Number(at >> BigInt(domain.granuleLg2)));
+      written++;
+    }
   }
   command.set(56, written);
 };
 
-const readBitmap = (command: TestCommand, pointer: UserPointer, count: number): Uint8Array => {
-  const bits = new Uint8Array(Math.ceil(count / 8));
-  if (copyFromUser(command.process as Process, pointer, 0, bits)) return bits;
-  throw command.refuse('EFAULT', 'user-memory', 'the bitmap cannot be read');
+/** The kernel's copy of the bitmap must fit into what one allocation, and memory, can be. */
+const checkBitmapSize = (command: TestCommand, bytes: bigint): void => {
+  const { call } = command;
+  const freeBytes = call.process.memory.freePageCount * PAGE_BYTES;
+  if (bytes > BigInt(Math.min(MAX_BITMAP_BYTES, freeBytes))) {
+    throw command.refuse('ENOMEM', 'mock-dirty-bits', 'no memory for so large a bitmap', bytes);
+  }
+  call.checkAllocation('the bitmap');
 };
+
+/** A bitmap of `count` bits, piece by piece; `bits` is reused. */
+function* bitmapChunks(command: TestCommand, pointer: UserPointer, count: number) {
+  const buffer = new Uint8Array(Math.min(CHUNK_BYTES, Math.ceil(count / 8)));
+  for (let firstBit = 0; firstBit < count; firstBit += 8 * CHUNK_BYTES) {
+    const here = Math.min(8 * CHUNK_BYTES, count - firstBit);
+    const bits = buffer.subarray(0, Math.ceil(here / 8));
+    if (!copyFromUser(command.process as Process, pointer, firstBit / 8, bits)) {
+      throw command.refuse('EFAULT', 'user-memory', 'the bitmap cannot be read');
+    }
+    yield { firstBit, bits, count: here };
+  }
+}
 
 /** TRIGGER_IOPF: a page request of one page, complete in itself. */
 export const triggerIopf = (command: TestCommand): void => {

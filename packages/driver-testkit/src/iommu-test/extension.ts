@@ -11,6 +11,7 @@ import {
   accessReplaceIoas,
   createAccess,
   destroyAccessPages,
+  prepareCopy,
 } from './access.ts';
 import {
   addReserved,
@@ -82,6 +83,7 @@ export const iommuTest = (): IoctlExtension => ({
   name: 'IOMMU_TEST_CMD',
   spec: IOMMU_TEST_SPEC,
   snapshot: IOMMU_TEST_SNAPSHOT,
+  prepareCopy,
   serve: (call, bytes) => {
     const command = new TestCommand(call, bytes);
     const answering = ANSWERING[command.op];

@@ -76,6 +76,12 @@ export class DirtyTracking implements DirtyOps {
     tags.flush(ranges, true);
   }
 
+  leafEnd(iovaFrame: number): number {
+    const leaf = this.#leaf;
+    if (!this.#domain.table.nextLeaf(iovaFrame, iovaFrame + 1, leaf)) return iovaFrame + 1;
+    return leaf.iovaPfn + leaf.pages;
+  }
+
   /** A leaf that reaches out of the range was cleaned as a whole. */
   #coverWholeLeaf(first: number, last: number): void {
     const { table } = this.#domain;
