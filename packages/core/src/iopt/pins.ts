@@ -209,7 +209,12 @@ export class PartialPins {
 }
 
 /** Append the frames of a part of `runs`: `count` pages from `first` on. */
-export const collectRuns = (runs: FrameRuns, first: number, count: number, out: FrameRuns): void => {
+export const collectRuns = (
+  runs: FrameRuns,
+  first: number,
+  count: number,
+  out: FrameRuns,
+): void => {
   let skip = first;
   let left = count;
   for (let i = 0; i < runs.count && left > 0; i++) {
