@@ -1,7 +1,12 @@
 // A 4-byte DMA read through an IOMMU model: requester -> context cache -> IOTLB -> memory, and on a
 // miss a walk and an insertion. Prints nanoseconds per read, minimum of 150 rounds.
 //
-//   node dma.mjs hit|miss|lookup      lookup: context cache, IOTLB and permission alone, all hits
+//   node dma.mjs hit|miss|miss-far|lookup
+//
+// hit       reads of a buffer of 1024 pages that the IOTLB holds
+// miss      reads of the same buffer through 1 GiB of IOVAs that map onto it again and again
+// miss-far  1 GiB of IOVAs onto 256 MiB: most of the time is the memory's own cache and TLB misses
+// lookup    context cache, IOTLB and permission alone, all hits
 import {
   ContextCache,
   createPool,
@@ -13,23 +18,26 @@ import {
   vtdSecondStage,
 } from '../dist/index.js';
 
-const RAM_PAGES = 65536; // 256 MiB
 const IOVA = 1 << 20;
 const GIB = 1 << 18;
 const READS = 65536;
-/** What the hits go to, in random order. */
 const BUFFER_PAGES = 1024;
+const FAR_PAGES = 65536; // 256 MiB
+const KINDS = ['hit', 'miss', 'miss-far', 'lookup'];
 const RID = 0x0008;
 const DID = 5;
 const READ = 1;
 
 const kind = process.argv[2];
-const ram = new Int32Array(RAM_PAGES << 10).fill(7);
+if (!KINDS.includes(kind)) throw new Error(`dma.mjs takes one of ${KINDS.join(' ')}, got ${kind}`);
+const isMiss = kind.startsWith('miss');
+const ramPages = kind === 'miss-far' ? FAR_PAGES : BUFFER_PAGES;
+const ram = new Int32Array(ramPages << 10).fill(7);
 const table = createTable(createPool({ prefaultBytes: 8 << 20 }), vtdSecondStage({ levels: 4 }));
-for (let at = 0; at < GIB; at += RAM_PAGES) {
-  // One frame off, and wrapped: 4 KiB leaves onto all of memory.
-  table.mapRange(IOVA + at, 1, RAM_PAGES - 1, PROT.READ | PROT.WRITE);
-  table.mapRange(IOVA + at + RAM_PAGES - 1, 0, 1, PROT.READ | PROT.WRITE);
+for (let at = 0; at < GIB; at += ramPages) {
+  // One frame off, and wrapped: 4 KiB leaves onto all of the buffer.
+  table.mapRange(IOVA + at, 1, ramPages - 1, PROT.READ | PROT.WRITE);
+  table.mapRange(IOVA + at + ramPages - 1, 0, 1, PROT.READ | PROT.WRITE);
 }
 const contexts = new ContextCache();
 contexts.words[contexts.insert(RID, NO_PASID, DID, 0)] = DID;
@@ -62,7 +70,7 @@ const next = () => {
   return x >>> 8;
 };
 const pfns = Float64Array.from({ length: READS }, () =>
-  kind === 'miss' ? IOVA + (next() & (GIB - 1)) : IOVA + (next() & (BUFFER_PAGES - 1)),
+  isMiss ? IOVA + (next() & (GIB - 1)) : IOVA + (next() & (BUFFER_PAGES - 1)),
 );
 
 // Loops apart from the clock readings, see ours.mjs.

@@ -14,7 +14,7 @@ import {
   vtdSecondStage,
 } from '../src/index.ts';
 import type { Variant } from './formats-under-test.ts';
-import { compareLookUps } from './look-ups.ts';
+import { compareLookUps, compareNear } from './look-ups.ts';
 import { type Leaf, ReferenceTable } from './reference.ts';
 
 type Op =
@@ -376,6 +376,7 @@ export function checkSequences(variant: Variant, sequences: Op[][], build?: Engi
         grow(pool, hog);
         grown = true;
       }
+      compareNear(table, model, variant, sequences[at]?.slice(0, i + 1) ?? []);
     }
   }
   for (const [at, { table, model }] of subjects.entries()) {

@@ -70,3 +70,26 @@ export function compareLookUps(table: PageTable, model: ReferenceTable, variant:
     }
   }
 }
+
+/** Frames next to where the last operations were: enough look-ups for the table to know the place. */
+export function compareNear(
+  table: PageTable,
+  model: ReferenceTable,
+  variant: Variant,
+  ops: readonly object[],
+): void {
+  const granule = 1n << BigInt(variant.reference.sizes[0] as number);
+  const leafTable = granule << BigInt(variant.format.decoder.levelBits);
+  const places = ops.flatMap((op) => ('va' in op ? [op.va as bigint] : [])).slice(-6);
+  for (const va of places) {
+    const frames = [va, va + granule, va + 5n * granule, va + leafTable, va - leafTable];
+    for (const frame of frames.filter((f) => f >= 0n && f < TOP)) {
+      const leaf = model.at(frame);
+      const expected = leaf === undefined ? -1 : Number(leaf.oa + frame - leaf.va);
+      for (let n = 0; n < 4; n++) {
+        const found = table.translate(Number(frame));
+        if (found !== expected) expect([frame, found]).toEqual([frame, expected]);
+      }
+    }
+  }
+}

@@ -11,6 +11,8 @@
   if (ASC_FEATURE_THREADS) atomic.store<u32>(block, value);
   else store<u32>(block, value);
 }
+/** Level-1 tables that ever left the tree, modulo 2^32: the host remembers where such tables are, until it changes. */
+@inline export function countLeft(block: u32): void { store<u32>(block, load<u32>(block, 4) + 1, 4); }
 /** Frames of output address space, exclusive limit. */
 @inline export function oaLimit(block: u32): u64 { return load<u64>(block, 16); }
 /** Bit s set: pages of 2^s frames may be used. */

@@ -3,7 +3,7 @@ export { mapRange } from './map';
 export { beginRuns, planRuns, writeRuns } from './map-runs';
 export { unmapRange } from './unmap';
 export { mapOne, unmapOne, describeLeaf } from './one';
-export { translate, translateBatch } from './translate';
+export { translate, translateBatch, regionTable, describeLookUp } from './translate';
 export { readRuns } from './read-runs';
 export { readAndClearDirty } from './dirty';
 export { setAccessedDirty } from './accessed-dirty';

@@ -3,7 +3,7 @@
 import { ENTRIES, GRANULE, itemLg2, tableOffset, rootOf } from './walk';
 import { isLeaf } from './format';
 import { record, liveCount } from './pool';
-import { freedHead, freedCount, setFreed, addTables } from './control-block';
+import { freedHead, freedCount, setFreed, addTables, countLeft } from './control-block';
 
 function pushFreed(block: u32, table: u32): void {
   const head = freedHead(block);
@@ -29,6 +29,7 @@ export function freeTree(block: u32, table: u32, level: i32): u64 {
       else frames += freeTree(block, tableOffset(entry), level - 1);
     }
   }
+  if (level == 1) countLeft(block);
   pushFreed(block, table);
   return frames;
 }

@@ -1,6 +1,9 @@
 // Input frame to output frame, as iova_to_phys: permissions play no part.
 import { SCRATCH } from './env';
-import { DYNAMIC_TOP, GRANULE_LG2, MAX_LEVELS, WIDE_ROOT, WIDTH_BY_LEVELS, HIGH_OUTPUT_SPLIT, isTable, outputFrame } from './format';
+import {
+  CODED_MASK, DYNAMIC_TOP, GRANULE_LG2, HIGH_OUTPUT_SPLIT, LEAF_TABLE_BITS, LEAF_TABLE_MASK, LEVEL_BITS, MAX_LEVELS,
+  OUTPUT_HI_MASK, WIDE_ROOT, WIDTH_BY_LEVELS, isTable, outputFrame,
+} from './format';
 import {
   LEVEL_MASK, OUT, entryAt, frameFromHost, indexForm, isOut, isSignExtended, itemLg2, levelsOf, optionsOf,
   parentTableUnrolled, rootOf, tableOffset, widthOf,
@@ -17,6 +20,11 @@ const NONE: u64 = u64.MAX_VALUE;
 /** Width of the input in bits of a frame number; a constant where `levels` is one. */
 @inline function inputWidth(word: u32, levels: i32): u64 {
   return WIDTH_BY_LEVELS ? <u64>min(itemLg2(levels), 52) : widthOf(word);
+}
+
+/** Whether leaves hold their output frame in more than one place: Arm descriptors of 52 bits. */
+@inline function isSplitOutput(word: u32): bool {
+  return HIGH_OUTPUT_SPLIT && (optionsOf(word) & 1) != 0;
 }
 
 /** What a lookup that ends at this entry gives. */
@@ -115,4 +123,28 @@ export function translateBatch(handle: u32, count: u32): void {
   // Without options a loop that need not look at them.
   if (HIGH_OUTPUT_SPLIT && opts != 0) translateAll(word, count, opts);
   else translateAll(word, count, 0);
+}
+
+/**
+ * For look-ups that the host does itself: offset of the entries of the level-1 table for the region of
+ * 2^18 frames that holds `iova`; 0 when a look-up there must come here.
+ */
+export function regionTable(block: u32, iova: f64): u32 {
+  const word = top(block);
+  const levels = levelsOf(word);
+  const frame = frameFromHost(iova);
+  if (levels < 2 || isSplitOutput(word)) return 0;
+  const va = indexForm(word, inputWidth(word, levels), frame);
+  if (isOut(va)) return 0;
+  // A root of two levels may be several tables in a row.
+  if (levels == 2) return rootOf(word) + (<u32>(va >> itemLg2(2)) << (LEVEL_BITS + 3));
+  return parentTableUnrolled(rootOf(word), levels, va);
+}
+
+/** How the host reads the entries it finds there: four words in the scratch area. */
+export function describeLookUp(): void {
+  store<u32>(SCRATCH, LEAF_TABLE_MASK);
+  store<u32>(SCRATCH, LEAF_TABLE_BITS, 4);
+  store<u32>(SCRATCH, CODED_MASK, 8);
+  store<u32>(SCRATCH, OUTPUT_HI_MASK, 12);
 }

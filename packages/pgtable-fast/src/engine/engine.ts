@@ -30,6 +30,10 @@ export interface Engine {
   describeLeaf(block: number, prot: number): void;
   translate(block: number, iova: number): number;
   translateBatch(block: number, count: number): void;
+  /** Offset (as int32) of the level-1 entries of the 2^18 frames around `iova`; 0 when there are none to read. */
+  regionTable(block: number, iova: number): number;
+  /** Writes to the scratch area how to read entries there, see `wasm/translate.ts`. */
+  describeLookUp(): void;
   readRuns(block: number, iova: number, frames: number, capacity: number): number;
   readAndClearDirty(
     block: number,

@@ -36,6 +36,8 @@ export const CONTROL_BYTES = 64;
 export const CONTROL = {
   /** Top word: see {@link topWord}. */
   TOP: 0,
+  /** Level-1 tables that ever left the tree, modulo 2^32. */
+  LEVEL_1_LEFT: 1,
   /** u64: frames of the output space. */
   OA_LIMIT: 4,
   /** u64: bit s set when pages of 2^s frames may be used. */

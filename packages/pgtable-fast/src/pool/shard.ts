@@ -64,6 +64,9 @@ export interface ShardOptions {
   readonly onGrow: (shard: Shard) => void;
 }
 
+/** In `Shard.regions`: no region, a number that no region has. */
+export const NO_REGION = -0x8000_0000;
+
 const PAGE_BYTES = 4096;
 /** log2 of the pages of a scratch area. */
 const SCRATCH_ORDER = 4;
@@ -91,6 +94,8 @@ export class Shard implements PoolRegion {
   size = 0;
   /** Table classes of this shard, one per engine. */
   readonly classes = new Map<EngineImage, unknown>();
+  /** By control block: what look-ups know of its tree, see `table/look-up.ts`. */
+  readonly regions = new Map<number, Int32Array>();
   readonly #engines = new Map<EngineImage, Engine>();
   readonly #freeBlocks: number[] = [];
   readonly #onGrow: (shard: Shard) => void;
@@ -193,6 +198,8 @@ export class Shard implements PoolRegion {
    * @param state of a shard at this base, of this size or smaller
    */
   load(state: ShardState): void {
+    for (const known of this.regions.values()) known.fill(NO_REGION);
+    this.regions.clear();
     this.u8.set(state.bytes);
     this.u8.fill(0, state.bytes.length);
     this.i32[HEADER.LIMIT] = (this.byteOffset + this.size) / PAGE_BYTES;

@@ -173,6 +173,7 @@ export function defineLastLeaf(
     }
 
     forgetFreed(): void {
+      this.settleRegions();
       const freed = shard.words[(this.block >>> 2) + CONTROL.FREED_COUNT] as number;
       if (freed === this.knownFreed) return;
       this.knownFreed = freed;

@@ -4,10 +4,11 @@
  */
 import type { Engine } from '../engine/engine.ts';
 import type { PageTableFormat } from '../formats/format.ts';
-import { CONTROL, levelsOf, rootOf, SCRATCH_BYTES } from '../pool/pool-layout.ts';
+import { levelsOf, rootOf, SCRATCH_BYTES } from '../pool/pool-layout.ts';
 import type { Shard } from '../pool/shard.ts';
 import type { WalkTrace } from '../walk/walk-trace.ts';
 import { createWalker, type Walker, type WalkMemory } from '../walk/walker.ts';
+import { defineLookUp, type LookUp } from './look-up.ts';
 import type { LeafRecord, PageTable } from './page-table.ts';
 
 /** Runs that fit in the scratch area. */
@@ -17,27 +18,15 @@ const SCRATCH_FRAMES = SCRATCH_BYTES / 8;
 /** From here on a copy by subarray is faster than one by a loop, its two small objects included. */
 const BULK_FRAMES = 256;
 
-/** What every side of a table knows of it. */
-export interface TableState {
-  /** Offset of the control block; 0 after `destroy`. */
-  block: number;
-  /** What the engine's translate takes: the top word, or the control block of a growing table. */
-  translateHandle: number;
-  /** The top word of the control block, see `topWord()` of the pool layout. */
-  readonly topWord: number;
-}
-
 /** The members of a page table that are here. */
-export type ReadSide = TableState &
+export type ReadSide = LookUp &
   Pick<
     PageTable,
-    | 'format'
     | 'rootPa'
     | 'levels'
     | 'iovaBits'
     | 'oaBits'
     | 'pageSizesLg2'
-    | 'translate'
     | 'translateBatch'
     | 'readRuns'
     | 'walk'
@@ -52,27 +41,12 @@ export function defineReadSide(
   format: PageTableFormat,
   block: number,
 ) => ReadSide {
-  const { translate } = engine;
   const memory: WalkMemory = {
     regionAt: (pa) => (pa >= shard.base && pa < shard.base + shard.size ? shard : undefined),
   };
 
-  return class TableReader implements ReadSide {
-    readonly format: PageTableFormat;
-    // Small integers from the start: a field that was undefined first costs a check per look-up.
-    block = 0;
-    translateHandle = 0;
+  return class TableReader extends defineLookUp(shard, engine) implements ReadSide {
     #walker: Walker | undefined;
-
-    constructor(format: PageTableFormat, block: number) {
-      this.format = format;
-      this.block = block;
-      this.translateHandle = format.growing ? block : this.topWord;
-    }
-
-    get topWord(): number {
-      return shard.words[(this.block >>> 2) + CONTROL.TOP] as number;
-    }
 
     get rootPa(): number {
       return shard.base - shard.byteOffset + rootOf(this.topWord);
@@ -92,10 +66,6 @@ export function defineReadSide(
 
     get pageSizesLg2(): readonly number[] {
       return this.format.pageSizesLg2;
-    }
-
-    translate(iovaPfn: number): number {
-      return translate(this.translateHandle, iovaPfn);
     }
 
     translateBatch(iovaPfns: Float64Array, out: Float64Array, count: number): void {

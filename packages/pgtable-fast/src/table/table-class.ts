@@ -45,6 +45,7 @@ export function defineTableClass(shard: Shard, engine: Engine, granule: number):
       this.forgetFreed();
       this.freeTables(this.takeFreedTables());
       engine.release(rootOf(this.topWord), this.format.rootOrder);
+      this.forgetRegions();
       shard.releaseControlBlock(block);
       this.block = 0;
       this.translateHandle = 0;

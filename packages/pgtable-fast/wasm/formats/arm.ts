@@ -44,6 +44,10 @@ export const DIRTY_FLIP: u64 = AP2;
 /** Low half of a level-1 entry that points to a table: `(lo & MASK) == BITS`, as isTable() has it. */
 export const LEAF_TABLE_MASK: u32 = 3;
 export const LEAF_TABLE_BITS: u32 = 3;
+/** Bits of the low half of a leaf whose output frame the host cannot take out by masks. */
+export const CODED_MASK: u32 = 0;
+/** Output frame in the high half of a leaf. */
+export const OUTPUT_HI_MASK: u32 = 0xffff;
 export const ACCESSED_TABLE: u64 = 0;
 
 @inline function encodeAddress(pa: u64, options: u32): u64 {

@@ -30,6 +30,10 @@ export const DIRTY_FLIP: u64 = D;
 /** Low half of a level-1 entry that points to a table: `(lo & MASK) == BITS`, as isTable() has it. */
 export const LEAF_TABLE_MASK: u32 = 0x81;
 export const LEAF_TABLE_BITS: u32 = 1;
+/** Bits of the low half of a leaf whose output frame the host cannot take out by masks. */
+export const CODED_MASK: u32 = 0;
+/** Output frame in the high half of a leaf. */
+export const OUTPUT_HI_MASK: u32 = 0xfffff;
 export const ACCESSED_TABLE: u64 = A;
 
 const PROT_WRITE: u32 = 2;
