@@ -155,10 +155,14 @@ describe.each(Object.entries(KINDS))('%s', (_, format) => {
     table.destroy();
     expect(table.translate(GIB + 5)).toBe(-1);
     expect(found(table, GIB + 5)).toBe(-1);
+    expect(pool.shards.map(({ regions }) => regions.size)).toEqual([0]);
     const next = createTable(pool, format());
-    expect(next.mapRange(GIB + 5, 99, 1, RW)).toBe(0);
-    expect(found(next, GIB + 5)).toBe(99);
-    expect(found(table, GIB + 5)).toBe(-1);
+    expect(tableHandle(next)).toEqual(tableHandle(table));
+    for (const at of [2, 3]) {
+      expect(next.mapRange(at * GIB + 5, 99, 1, RW)).toBe(0);
+      expect(found(next, at * GIB + 5)).toBe(99);
+    }
+    expect([found(next, GIB + 5), found(table, GIB + 5)]).toEqual([-1, -1]);
   });
 
   test('a second object of the table sees what the first one changes, and the other way round', () => {
@@ -184,16 +188,20 @@ describe.each(Object.entries(KINDS))('%s', (_, format) => {
     const handle = tableHandle(table);
     expect(table.unmapRange(GIB, GIB)).toBe(1);
     release(table);
-    const hog = createTable(pool, vtdSecondStage({ levels: 4 }));
-    for (let i = 0; i < 3; i++) expect(hog.mapRange(i * GIB, i, 1, RW)).toBe(0);
+    const hog = createTable(pool, format());
+    for (let i = 0; i < 8; i++) expect(hog.mapRange(i * GIB + 5, 200 + i, 1, RW)).toBe(0);
     expect(table.mapRange(GIB + 5, 66, 1, RW)).toBe(0);
     const saved = pool.save();
     const target = start();
+    for (const at of [8, 9]) {
+      expect(target.table.mapRange(at * GIB + 5, 300, 1, RW)).toBe(0);
+      expect(found(target.table, at * GIB + 5)).toBe(300);
+    }
     expect(tableHandle(target.table)).toEqual(handle);
     target.pool.reserveFor(saved);
     target.pool.load(saved);
     const restored = attachTable(target.pool, format(), handle);
-    expect(found(restored, GIB + 5)).toBe(66);
+    expect([1, 8, 9].map((at) => found(restored, at * GIB + 5))).toEqual([66, -1, -1]);
     expect(restored.unmapRange(GIB, GIB)).toBe(1);
     release(restored);
     expect(found(restored, GIB + 5)).toBe(-1);
