@@ -55,19 +55,22 @@ const descriptor = fc.oneof(
       .map(([type, page, bits]) => [type | bits | (TABLES + page * 4096), 0] as [number, number]),
   },
 );
+const likely = <T>(usual: T, ...others: readonly T[]) =>
+  fc.oneof({ weight: 8, arbitrary: fc.constant(usual) }, fc.constantFrom(...others));
+const READ = 1;
 const requests = fc.array(
   fc.tuple(
-    fc.constantFrom(SID, SID, SID, SID + 1, 0x1000),
-    fc.constantFrom(-1, -1, -1, 0, 5),
+    likely(SID, SID + 1, 0x1000),
+    likely(-1, 0, 5),
     fc.oneof(
-      fc.nat(511),
-      fc.nat(2 ** 18 - 1),
+      { weight: 3, arbitrary: fc.nat(511) },
+      { weight: 3, arbitrary: fc.nat(2 ** 18 - 1) },
       fc.nat(2 ** 27 - 1),
       fc.double({ min: 0, max: 2 ** 52 - 1, noNaN: true }),
     ),
-    fc.nat(127),
+    fc.oneof(fc.constant(READ), fc.nat(127)),
   ),
-  { minLength: 1, maxLength: 50 },
+  { minLength: 10, maxLength: 50 },
 );
 
 const stage2 = (tg: number, sl0: number, t0sz: number) => ({
@@ -116,7 +119,8 @@ const shape = fc.oneof(
 );
 
 describe('hostile memory', () => {
-  test('random tables, STE, CD and requests: an answer in bounded time, inside what descriptors map', () => {
+  /** Run with one seed, or any; how many requests got through. */
+  const translateAnything = (options: { readonly seed?: number }): number => {
     let translated = 0;
     fc.assert(
       fc.property(
@@ -147,10 +151,17 @@ describe('hostile memory', () => {
           }
         },
       ),
-      { numRuns: 200 },
+      { numRuns: 200, ...options },
     );
-    // The property is not empty: many requests get through.
-    expect(translated).toBeGreaterThan(20);
+    return translated;
+  };
+
+  test('random tables, STE, CD and requests: an answer in bounded time, inside what descriptors map', () => {
+    translateAnything({});
+  });
+
+  test('the same with one seed: the property is not empty, many requests get through', () => {
+    expect(translateAnything({ seed: 1 })).toBeGreaterThan(100);
   });
 
   test('random commands and register writes: no exception, no endless loop', () => {
