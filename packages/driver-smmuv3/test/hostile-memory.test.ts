@@ -161,7 +161,7 @@ describe('hostile memory', () => {
   });
 
   test('the same with one seed: the property is not empty, many requests get through', () => {
-    expect(translateAnything({ seed: 1 })).toBeGreaterThan(100);
+    expect(translateAnything({ seed: 1 })).toBeGreaterThan(200);
   });
 
   test('random commands and register writes: no exception, no endless loop', () => {

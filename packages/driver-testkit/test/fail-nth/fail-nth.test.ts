@@ -7,6 +7,7 @@
 import { IOMMU_STRUCTS } from '@iommukit/core';
 import type { MockUnit } from '@iommukit/driver-testkit';
 import { describe, expect, it } from 'vitest';
+import { ACCESS_FAMILIES } from './access-families.ts';
 import { ADDRESS_SPACE_FAMILIES } from './address-space-families.ts';
 import { DEVICE_FAMILIES } from './device-families.ts';
 import { NESTING_FAMILIES, requestPage, withFaultQueue, withVeventq } from './nesting-families.ts';
@@ -18,6 +19,7 @@ import { createWorld, PLATFORMS, type Platform } from './world.ts';
 const FAMILIES: readonly Family[] = [
   ...ADDRESS_SPACE_FAMILIES,
   ...DEVICE_FAMILIES,
+  ...ACCESS_FAMILIES,
   ...NESTING_FAMILIES,
   ...VFIO_FAMILIES,
   ...TEST_COMMAND_FAMILIES,

@@ -3,24 +3,13 @@
  * are used again, so that calls get far; every result goes into a trace.
  */
 import {
-  addToVfioGroup,
-  createMachine,
-  createProcess,
-  type Endpoint,
   ERRNO,
-  exitProcess,
   filesOf,
   forkProcess,
-  HWPT_ALLOC,
-  type IommufdContext,
   installFile,
-  isIommuError,
   MAP_FLAG,
-  type Machine,
   memoryFileOperations,
-  type ObjectKind,
   OpenFile,
-  openIommufd,
   openVfioCdev,
   openVfioGroup,
   PAGE_BYTES,
@@ -32,33 +21,24 @@ import {
   sysRead,
   sysSeek,
   sysWrite,
-  VFIO_IOCTL,
-  VfioDevice,
-  type VfioGroup,
-  VM_PROT,
 } from '@iommukit/core';
-import { iommuTest, MOCK_TYPE, mockDriver } from '@iommukit/driver-testkit';
+import { Computer } from './computer.ts';
 import {
-  CallFiller,
+  type CallFiller,
   DATA_AT,
   IOCTLS,
   IOVAS,
   MEMORY,
   MEMORY_PAGES,
-  READ_ONLY,
-  SCRATCH,
   STRUCT_AT,
   STRUCT_BYTES,
   TEST_COMMANDS,
   VFIO_CALLS,
 } from './fields.ts';
-import { Random } from './random.ts';
+import type { Random } from './random.ts';
 
-const RAM_BYTES = 2 ** 21;
 const RESULT_MASK = 0x3fff_ffff;
 const MAX_PROCESSES = 3;
-const TEST_CMD = 0x3ba0;
-const PASID_DEVICE = 4;
 const KNOWN_ERRNOS = new Set<number>(Object.values(ERRNO));
 
 /** What a program did. */
@@ -69,100 +49,18 @@ export interface Trace {
   readonly succeeded: ReadonlyMap<string, number>;
 }
 
-/** A computer with mock devices, and the processes that use it. */
+/** Calls anything with anything. */
 class Program {
   readonly results: number[] = [];
   readonly succeeded = new Map<string, number>();
+  readonly #computer: Computer;
   readonly #random: Random;
-  readonly #machine: Machine;
-  readonly #freeFrames: number;
-  readonly #contexts: IommufdContext[] = [];
-  readonly #processes: Process[] = [];
-  readonly #endpoints: Endpoint[];
-  readonly #devices: VfioDevice[];
-  readonly #groups: VfioGroup[];
   readonly #fill: CallFiller;
-  readonly #noiommu: boolean;
 
-  constructor(seed: number) {
-    this.#random = new Random(seed);
-    this.#fill = new CallFiller(this.#random, this.#contexts);
-    this.#noiommu = seed % 16 === 15;
-    this.#machine = createMachine({ ramBytes: RAM_BYTES });
-    this.#freeFrames = this.#machine.memory.freePageCount;
-    this.#endpoints = [
-      ['00:05.0', 'a'],
-      ['00:06.0', 'b'],
-      ['00:06.1', 'b'],
-    ].map(([rid = '', group = '']) =>
-      this.#machine.addEndpoint({
-        rid,
-        group,
-        name: `dev ${rid}`,
-        pasidBits: 20,
-        ats: true,
-        pri: true,
-      }),
-    );
-    if (!this.#noiommu) this.#machine.addUnit(mockDriver());
-    this.#devices = this.#endpoints.map((endpoint) => new VfioDevice(endpoint));
-    this.#groups = [...new Set(this.#devices.map((device) => addToVfioGroup(device)))];
-    this.#processes.push(this.#newProcess());
-    this.#open();
-    if (!this.#random.oneIn(4)) this.#populate();
-  }
-
-  /**
-   * Give later calls something to name: a mapped IOAS, a bound cdev, a mock device with a nest parent,
-   * a vIOMMU, a vDEVICE, a nested HWPT, queues. What is refused is not there.
-   */
-  #populate(): void {
-    const context = this.#contexts[0] as IommufdContext;
-    const process = this.#processes[0] as Process;
-    const ioasId = context.ioasAlloc().outIoasId;
-    const map = { ioasId, flags: 7, userVa: MEMORY, length: 0x4000 };
-    const data = new Uint8Array(8);
-    const steps: readonly (() => unknown)[] = [
-      () => context.ioasMap({ ...map, iova: IOVAS[0] as bigint }),
-      () => {
-        const fd = openVfioCdev(process, this.#devices[0] as VfioDevice);
-        this.#ioctl(process, fd, VFIO_IOCTL.DEVICE_BIND_IOMMUFD, 16, 0, context.fd, 0);
-        this.#ioctl(process, fd, VFIO_IOCTL.DEVICE_ATTACH_IOMMUFD_PT, 12, 0, ioasId);
-      },
-      () => this.#ioctl(process, context.fd, TEST_CMD, 72, 12, ioasId, 0, 0, 0, 0, PASID_DEVICE),
-      () => {
-        const devId = this.#idOf('DEVICE');
-        const flags = HWPT_ALLOC.NEST_PARENT | HWPT_ALLOC.DIRTY_TRACKING | HWPT_ALLOC.PASID;
-        const { outHwptId: hwptId } = context.hwptAlloc({ devId, ptId: ioasId, flags });
-        const type = MOCK_TYPE.VIOMMU;
-        const { outViommuId: viommuId } = context.viommuAlloc({ type, devId, hwptId });
-        context.vdeviceAlloc({ viommuId, devId, virtId: 1 });
-        context.hwptAlloc({ devId, ptId: viommuId, dataType: MOCK_TYPE.HWPT_DATA, data });
-        context.veventqAlloc({ viommuId, type: MOCK_TYPE.VEVENTQ, veventqDepth: 2 });
-      },
-      () => context.faultQueueAlloc(),
-      () => this.#ioctl(process, context.fd, TEST_CMD, 72, 5, ioasId, 0, 0, 1),
-    ];
-    for (const step of steps) {
-      try {
-        step();
-      } catch (error) {
-        if (!isIommuError(error)) throw error;
-      }
-    }
-  }
-
-  /** The newest object of a kind in the first context. */
-  #idOf(kind: ObjectKind): number {
-    const all = this.#contexts[0]?.objects.all() ?? [];
-    return all.filter((object) => object.kind === kind).at(-1)?.id ?? 0;
-  }
-
-  #ioctl(process: Process, fd: number, request: number, ...words: readonly number[]): number {
-    const bytes = new Uint8Array(STRUCT_BYTES);
-    bytes.set(new Uint8Array(Uint32Array.from(words).buffer));
-    process.poke(STRUCT_AT, bytes);
-    return sysIoctl(process, fd, request, STRUCT_AT);
+  constructor(computer: Computer) {
+    this.#computer = computer;
+    this.#random = computer.random;
+    this.#fill = computer.fill;
   }
 
   /** Make so many calls. */
@@ -170,55 +68,8 @@ class Program {
     for (let i = 0; i < calls; i++) this.#step();
   }
 
-  /** End all processes, in any order: nothing may be left. @returns what is left, for people */
-  close(): string[] {
-    while (this.#processes.length > 0) {
-      const [process] = this.#processes.splice(this.#random.below(this.#processes.length), 1);
-      exitProcess(process as Process);
-      this.#ended.push(process as Process);
-    }
-    const { memory } = this.#machine;
-    const left: string[] = [];
-    for (const context of this.#contexts) {
-      const objects = context.objects.all().map(({ kind, id }) => `${kind} ${id}`);
-      if (objects.length > 0) left.push(`objects ${objects.join(', ')}`);
-      if (context.groups.size > 0) left.push('groups');
-    }
-    for (const { pinnedPages, lockedPages, user } of this.#ended) {
-      if (lockedPages !== 0 || user.lockedPages !== 0) left.push('locked pages');
-      this.#pinned += pinnedPages;
-    }
-    // Pages charged to nobody move to the process of CHANGE_PROCESS when they are unpinned: only
-    // the sum over all processes is zero, as in Linux.
-    if (this.#pinned !== 0) left.push(`${this.#pinned} pinned pages`);
-    for (const endpoint of this.#machine.endpoints) {
-      if (!this.#endpoints.includes(endpoint)) left.push(`device ${endpoint.name}`);
-    }
-    const frames = this.#freeFrames - memory.freePageCount;
-    if (frames !== 0) left.push(`${frames} frames`);
-    return left;
-  }
-
-  readonly #ended: Process[] = [];
-  #pinned = 0;
-
-  #newProcess(): Process {
-    const process = createProcess(this.#machine, {
-      uid: this.#random.pick([0, 0, 0, 1000]),
-      rlimitMemlockBytes: this.#random.pick([0, 0x8000, 2 ** 23, 2 ** 23]),
-    });
-    const flags = MAP_FLAG.PRIVATE | MAP_FLAG.ANONYMOUS | MAP_FLAG.FIXED;
-    const map = (addr: number, pages: number, prot: number): void => {
-      process.mmap({ addr, length: pages * PAGE_BYTES, prot, flags });
-    };
-    map(MEMORY, MEMORY_PAGES, VM_PROT.READ | VM_PROT.WRITE);
-    map(SCRATCH, 4, VM_PROT.READ | VM_PROT.WRITE);
-    map(READ_ONLY, 2, VM_PROT.READ);
-    return process;
-  }
-
   #step(): void {
-    const process = this.#random.pick(this.#processes);
+    const process = this.#random.pick(this.#computer.processes);
     const kind = this.#random.below(100);
     if (kind < 50) this.#iommufdCall(process);
     else if (kind < 68) this.#testCommand(process);
@@ -271,7 +122,7 @@ class Program {
       name === 'VFIO_GROUP_SET_CONTAINER' ? this.#fill.fdFor(process, 'the container') : 0;
     process.poke(STRUCT_AT, new Uint8Array(Int32Array.of(wanted).buffer));
     if (name === 'VFIO_GROUP_GET_DEVICE_FD') {
-      const device = this.#random.pick(this.#endpoints).name;
+      const device = this.#random.pick(this.#computer.endpoints).name;
       process.poke(STRUCT_AT, new TextEncoder().encode(`${device}\0`));
     }
     const takesPointer = name.startsWith('VFIO_GROUP_');
@@ -307,13 +158,6 @@ class Program {
     return digest & RESULT_MASK;
   }
 
-  #open(): void {
-    const process = this.#random.pick(this.#processes);
-    const asVfioContainer = this.#random.oneIn(4);
-    const options = { extensions: [iommuTest()], noiommu: this.#noiommu, asVfioContainer };
-    this.#contexts.push(openIommufd(process, this.#machine, options));
-  }
-
   #fileCall(process: Process): void {
     const random = this.#random;
     const fd = this.#fill.fd(process);
@@ -340,7 +184,7 @@ class Program {
   /** Devices act by themselves. */
   #dma(): void {
     const random = this.#random;
-    const endpoint = random.pick(this.#machine.endpoints);
+    const endpoint = random.pick(this.#computer.machine.endpoints);
     const iova = random.oneIn(4) ? this.#fill.edge() : random.pick(IOVAS);
     const data = new Uint8Array(random.pick([1, 8, 4096, 5000]));
     const pasid = endpoint.pasidBits > 0 ? random.pick([undefined, 1, 3]) : undefined;
@@ -371,17 +215,16 @@ class Program {
   #lifeOfProcesses(process: Process): void {
     const random = this.#random;
     const kind = random.below(8);
-    if (kind === 0) this.#open();
-    else if (kind === 1) this.#note('open cdev', openVfioCdev(process, random.pick(this.#devices)));
+    if (kind === 0) this.#computer.open();
+    else if (kind === 1)
+      this.#note('open cdev', openVfioCdev(process, random.pick(this.#computer.devices)));
     else if (kind === 2)
-      this.#note('open group', openVfioGroup(process, random.pick(this.#groups)));
+      this.#note('open group', openVfioGroup(process, random.pick(this.#computer.groups)));
     else if (kind === 3) this.#memfd(process);
-    else if (kind === 4 && this.#processes.length < MAX_PROCESSES) {
-      this.#processes.push(forkProcess(process));
-    } else if (kind === 5 && this.#processes.length > 1) {
-      this.#processes.splice(this.#processes.indexOf(process), 1);
-      exitProcess(process);
-      this.#ended.push(process);
+    else if (kind === 4 && this.#computer.processes.length < MAX_PROCESSES) {
+      this.#computer.processes.push(forkProcess(process));
+    } else if (kind === 5 && this.#computer.processes.length > 1) {
+      this.#computer.end(process);
     } else if (kind === 6) process.rlimitMemlockBytes = random.pick([0, 0x4000, 2 ** 23]);
     else if (kind === 7 && random.oneIn(4)) process.setuid(random.pick([0, 1000]));
   }
@@ -400,9 +243,10 @@ class Program {
  * @throws {Error} when something is left after all processes have ended
  */
 export const runProgram = (seed: number, calls: number): Trace => {
-  const program = new Program(seed);
+  const computer = new Computer(seed);
+  const program = new Program(computer);
   program.run(calls);
-  const left = program.close();
+  const left = computer.close();
   if (left.length > 0) throw new Error(`seed ${seed} leaves ${left.join('; ')}`);
   return program;
 };
