@@ -460,13 +460,16 @@ static double map1g(void) {
   return best;
 }
 static double map2m(void) {
-  int64_t errors = 0;
-  double t = now();
-  for (u64 at = 0; at < GIB; at += 512) errors |= map_range(IOVA + at, OA + at, 512, 3);
-  t = now() - t;
-  must(errors, 0, "map 2 MiB");
-  unmap_all();
-  return t / 512;
+  double best = 1e300;
+  for (int i = 0; i < REPEAT; i++) {
+    int64_t errors = 0;
+    double t = now();
+    for (u64 at = 0; at < GIB; at += 512) errors |= map_range(IOVA + at, OA + at, 512, 3);
+    best = least(best, now() - t);
+    must(errors, 0, "map 2 MiB");
+    unmap_all();
+  }
+  return best / 512;
 }
 static double map4k(void) {
   int64_t errors = 0;
@@ -489,14 +492,17 @@ static double unmap4k(void) {
 }
 /** 2 MiB windows that end in the middle of two leaf tables, whose other halves stay mapped. */
 static double unmap2m_straddle(void) {
-  int64_t frames = 0;
-  map_all();
-  double t = now();
-  for (u64 at = 256; at < GIB; at += 1024) frames += unmap_range(IOVA + at, 512);
-  t = now() - t;
-  must(frames, 256 * 512, "unmap 2 MiB");
-  unmap_all();
-  return t / 256;
+  double best = 1e300;
+  for (int i = 0; i < REPEAT; i++) {
+    int64_t frames = 0;
+    map_all();
+    double t = now();
+    for (u64 at = 256; at < GIB; at += 1024) frames += unmap_range(IOVA + at, 512);
+    best = least(best, now() - t);
+    must(frames, 256 * 512, "unmap 2 MiB");
+    unmap_all();
+  }
+  return best / 256;
 }
 static double translate_op(void) {
   double best = 1e300;

@@ -122,7 +122,7 @@ function checkBitmap(byte) {
  */
 const OPS = {
   map1g: { timed: map1g, gives: 0, after: () => unmapAll(GIB), units: 1, repeat: 4 },
-  map2m: { timed: map2m, gives: 0, after: () => unmapAll(GIB), units: GIB / 512 },
+  map2m: { timed: map2m, gives: 0, after: () => unmapAll(GIB), units: GIB / 512, repeat: 4 },
   map4k: { timed: map4k, gives: 0, after: () => unmapAll(SINGLES), units: SINGLES },
   unmap4k: {
     before: () => mapAll(),
@@ -137,6 +137,7 @@ const OPS = {
     gives: GIB / 2,
     after: () => unmapAll(GIB / 2),
     units: GIB / 1024,
+    repeat: 4,
   },
   translate: {
     once: () => mapAll(),
