@@ -16,8 +16,10 @@ import {
   PAGE_BYTES,
   type Process,
   sysIoctl,
+  VFIO_DEVICE_FLAG,
   VFIO_IOCTL,
   VfioDevice,
+  type VfioDeviceOptions,
   type VfioGroup,
   VM_PROT,
 } from '@iommukit/core';
@@ -37,6 +39,16 @@ import { Random } from './random.ts';
 const RAM_BYTES = 2 ** 21;
 const TEST_CMD = 0x3ba0;
 const PASID_DEVICE = 4;
+
+/** What every device has: a PCI device that can be reset, one BAR, INTx and MSI-X. */
+const DEVICE: VfioDeviceOptions = {
+  flags: VFIO_DEVICE_FLAG.PCI | VFIO_DEVICE_FLAG.RESET,
+  regions: [{ index: 0, sizeBytes: 0x4000 }],
+  irqs: [
+    { index: 0, count: 1 },
+    { index: 2, count: 8 },
+  ],
+};
 
 /** A computer with mock devices, and the processes that use it. */
 export class Computer {
@@ -73,7 +85,7 @@ export class Computer {
       }),
     );
     if (!this.#noiommu) this.machine.addUnit(mockDriver());
-    this.devices = this.endpoints.map((endpoint) => new VfioDevice(endpoint));
+    this.devices = this.endpoints.map((endpoint) => new VfioDevice(endpoint, DEVICE));
     this.groups = [...new Set(this.devices.map((device) => addToVfioGroup(device)))];
     this.processes.push(this.#newProcess());
     this.open();

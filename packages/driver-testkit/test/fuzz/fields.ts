@@ -8,6 +8,7 @@ import {
   PAGE_BYTES,
   type Process,
   type StructSpec,
+  VFIO_IOCTL,
 } from '@iommukit/core';
 import { MOCK_TYPE } from '@iommukit/driver-testkit';
 import { GOLDEN_STRUCTS, type GoldenStruct } from '../../src/golden/structs.ts';
@@ -70,9 +71,24 @@ export const IOCTLS: readonly (readonly [name: string, spec: StructSpec])[] =
 const others = (matches: (name: string) => boolean) =>
   Object.entries(GOLDEN_STRUCTS).filter(([name]) => matches(name));
 
+const indexed = (ioctl: number, size: number): GoldenStruct => ({
+  ioctl,
+  size,
+  min: size,
+  fields: { argsz: [0, 4], flags: [4, 4], index: [8, 4] },
+});
+/** VFIO calls that no recording makes. */
+const UNRECORDED: Readonly<Record<string, GoldenStruct>> = {
+  VFIO_DEVICE_GET_REGION_INFO: indexed(VFIO_IOCTL.DEVICE_GET_REGION_INFO, 32),
+  VFIO_DEVICE_GET_IRQ_INFO: indexed(VFIO_IOCTL.DEVICE_GET_IRQ_INFO, 16),
+};
+
 /** Operations of the test ioctl, and VFIO calls with a struct. */
 export const TEST_COMMANDS = others((name) => name.startsWith('TEST_'));
-export const VFIO_CALLS = others((name) => name.startsWith('VFIO_') && name !== 'VFIO_IOAS');
+export const VFIO_CALLS: readonly (readonly [name: string, struct: GoldenStruct])[] = [
+  ...others((name) => name.startsWith('VFIO_') && name !== 'VFIO_IOAS'),
+  ...Object.entries(UNRECORDED),
+];
 
 const flagsOf = (name: string): readonly number[] => {
   if (name.startsWith('VFIO_IOMMU')) return [0, 1, 2, 3, 3];
