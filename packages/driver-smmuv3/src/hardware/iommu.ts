@@ -12,6 +12,7 @@ import * as spec from '../spec/registers.ts';
 import { type CacheOptions, Caches } from './caches.ts';
 import { type Features, resolveFeatures, type SmmuCapabilities } from './capabilities.ts';
 import { CommandQueue } from './command-queue.ts';
+import { ConfigurationAccess } from './configuration-access.ts';
 import { EventQueue } from './event-queue.ts';
 import { createFault } from './faults.ts';
 import { GlobalErrors } from './global-errors.ts';
@@ -93,7 +94,17 @@ export class SmmuHardware {
     const stage1 = new Stage1Walker(memory, fault, stage2);
     const table = new StreamTable(memory, state, features, fault, stage2);
     const events = this.#events;
-    return new Translator({ state, features, caches, table, stage1, stage2, events, fault });
+    const configuration = new ConfigurationAccess(caches, table, fault);
+    return new Translator({
+      state,
+      features,
+      caches,
+      configuration,
+      stage1,
+      stage2,
+      events,
+      fault,
+    });
   }
 
   /** Power-on state: registers at their reset values, caches empty, translation off. */

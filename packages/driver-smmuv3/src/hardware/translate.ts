@@ -5,16 +5,16 @@
  */
 import { ENTRY_KIND } from '@iommukit/pgtable-fast';
 import { EVENT, EVENT_CLASS } from '../spec/events.ts';
-import { S1_DSS, STE_CONFIG } from '../spec/stream-table-entry.ts';
-import { type Caches, NO_INDEX } from './caches.ts';
+import { STE_CONFIG } from '../spec/stream-table-entry.ts';
+import type { Caches } from './caches.ts';
 import type { Features } from './capabilities.ts';
 import { GLOBAL_TAG } from './command-queue.ts';
 import type { Stage1Config, Stage2Config, StreamConfig } from './configuration.ts';
+import { type ConfigurationAccess, REFUSED, STAGE1_BYPASS } from './configuration-access.ts';
 import type { EventQueue, FaultingRequest } from './event-queue.ts';
 import { type Fault, setFault } from './faults.ts';
 import { canonicalFrame, PRIVILEGED_SHIFT, type Stage1Walker } from './stage1-walker.ts';
 import { RIGHT, type Stage2Walker } from './stage2-walker.ts';
-import type { StreamTable } from './stream-table.ts';
 import type { UnitState } from './unit-state.ts';
 
 /** What the agent returns for an aborted request. */
@@ -28,10 +28,6 @@ const CONFIG_SHIFT = 16;
 const ASET_SHIFT = 19;
 
 const EVERY_RIGHT = RIGHT.READ | RIGHT.WRITE | RIGHT.EXEC;
-/** CD index of requests that stage 1 does not translate. */
-const STAGE1_BYPASS = -2;
-const REFUSED = -3;
-
 type Mutable<T> = { -readonly [N in keyof T]: T[N] };
 
 /** Parts that a translator works with. */
@@ -39,7 +35,7 @@ export interface TranslatorParts {
   readonly state: UnitState;
   readonly features: Features;
   readonly caches: Caches;
-  readonly table: StreamTable;
+  readonly configuration: ConfigurationAccess;
   readonly stage1: Stage1Walker;
   readonly stage2: Stage2Walker;
   readonly events: EventQueue;
@@ -75,7 +71,7 @@ export class Translator {
    * @returns 4 KiB frame, or {@link BLOCKED}
    */
   translate(sid: number, ssid: number, pfn: number, access: number, offset: number): number {
-    const { state, caches } = this.#with;
+    const { state, configuration } = this.#with;
     if (!state.enabled) {
       return state.bypassAborts || pfn >= this.#outputFrames ? BLOCKED : pfn;
     }
@@ -87,36 +83,15 @@ export class Translator {
     request.write = (access & (ACCESS.WRITE | ACCESS.ATOMIC)) !== 0;
     request.privileged = (access & ACCESS.PRIV) !== 0;
     request.instruction = (access & ACCESS.EXEC) !== 0 && !request.write;
-    const stream = caches.streams.get(sid, NO_INDEX) ?? this.#fetchStream(sid);
+    const stream = configuration.stream(sid);
     if (stream === undefined) return this.#aborted();
     if (stream.bad) return this.#aborts(EVENT.C_BAD_STE);
     if (stream.config < STE_CONFIG.BYPASS) return BLOCKED;
-    const index = this.#contextIndex(stream, ssid);
+    const index = configuration.contextIndex(stream, ssid);
     if (index === REFUSED) return this.#aborted();
     const need = rightsNeeded(access);
     if (index === STAGE1_BYPASS) return this.#withoutStage1(stream, need);
     return this.#withStage1(stream, index, need);
-  }
-
-  /** Which CD a request uses; the fault is set when it may not have one. */
-  #contextIndex(stream: StreamConfig, ssid: number): number {
-    const { config, cdMax, defaultSubstream } = stream;
-    const usesStage1 = config === STE_CONFIG.S1 || config === STE_CONFIG.NESTED;
-    if (ssid >= 0) {
-      if (!usesStage1 || cdMax === 0 || ssid >= 2 ** cdMax)
-        return this.#refuse(EVENT.C_BAD_SUBSTREAMID);
-      const reserved = ssid === 0 && defaultSubstream === S1_DSS.SSID0;
-      return reserved ? this.#refuse(EVENT.F_STREAM_DISABLED) : ssid;
-    }
-    if (!usesStage1) return STAGE1_BYPASS;
-    if (cdMax === 0 || defaultSubstream === S1_DSS.SSID0) return 0;
-    if (defaultSubstream === S1_DSS.BYPASS) return STAGE1_BYPASS;
-    return this.#refuse(EVENT.F_STREAM_DISABLED);
-  }
-
-  #refuse(code: number): number {
-    setFault(this.#with.fault, code, false, 0, 0, true);
-    return REFUSED;
   }
 
   /** Bypass, or stage 2 alone. */
@@ -150,10 +125,9 @@ export class Translator {
 
   /** Stage 1, and stage 2 behind it when the stream has one. */
   #withStage1(stream: StreamConfig, index: number, need: number): number {
-    const { caches } = this.#with;
+    const { caches, configuration } = this.#with;
     const request = this.#request;
-    const context =
-      caches.contexts.get(request.sid, index) ?? this.#fetchContext(stream, request.sid, index);
+    const context = configuration.context(stream, request.sid, index);
     if (context === undefined) return this.#aborted();
     if (context.bad) return this.#aborts(EVENT.C_BAD_CD);
     const pfn = canonicalFrame(context, request.pfn);
@@ -188,18 +162,6 @@ export class Translator {
     const kind = nested === undefined ? ENTRY_KIND.FIRST_STAGE : ENTRY_KIND.NESTED;
     caches.tlb.insert(source, asid, pfn, result, sizeLg2, rights, true, kind, vmid, tag);
     return result;
-  }
-
-  #fetchStream(sid: number): StreamConfig | undefined {
-    const stream = this.#with.table.fetchStream(sid);
-    if (stream !== undefined) this.#with.caches.streams.set(sid, NO_INDEX, stream);
-    return stream;
-  }
-
-  #fetchContext(stream: StreamConfig, sid: number, index: number): Stage1Config | undefined {
-    const context = this.#with.table.fetchContext(stream, index);
-    if (context !== undefined) this.#with.caches.contexts.set(sid, index, context);
-    return context;
   }
 
   /** Abort for a reason that is always recorded. */
