@@ -21,6 +21,7 @@ import { Queue } from './queue.ts';
 import { RegisterBank } from './register-bank.ts';
 import { Stage1Walker } from './stage1-walker.ts';
 import { Stage2Walker } from './stage2-walker.ts';
+import { Stages } from './stages.ts';
 import { StreamTable } from './stream-table.ts';
 import { Translator } from './translate.ts';
 import { UnitState } from './unit-state.ts';
@@ -100,8 +101,7 @@ export class SmmuHardware {
       features,
       caches,
       configuration,
-      stage1,
-      stage2,
+      stages: new Stages(caches, stage1, stage2),
       events,
       fault,
     });

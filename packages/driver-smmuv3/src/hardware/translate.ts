@@ -3,18 +3,18 @@
  *
  * @spec SMMUv3 3.4, 3.12, 7.3.1 (priority of faults)
  */
-import { ENTRY_KIND } from '@iommukit/pgtable-fast';
 import { EVENT, EVENT_CLASS } from '../spec/events.ts';
 import { STE_CONFIG } from '../spec/stream-table-entry.ts';
 import type { Caches } from './caches.ts';
 import type { Features } from './capabilities.ts';
 import { GLOBAL_TAG } from './command-queue.ts';
-import type { Stage1Config, Stage2Config, StreamConfig } from './configuration.ts';
+import type { StreamConfig } from './configuration.ts';
 import { type ConfigurationAccess, REFUSED, STAGE1_BYPASS } from './configuration-access.ts';
 import type { EventQueue, FaultingRequest } from './event-queue.ts';
 import { type Fault, setFault } from './faults.ts';
-import { canonicalFrame, PRIVILEGED_SHIFT, type Stage1Walker } from './stage1-walker.ts';
-import { RIGHT, type Stage2Walker } from './stage2-walker.ts';
+import { canonicalFrame, PRIVILEGED_SHIFT } from './stage1-walker.ts';
+import { RIGHT } from './stage2-walker.ts';
+import { type Stages, stage1Source, stage2Source } from './stages.ts';
 import type { UnitState } from './unit-state.ts';
 
 /** What the agent returns for an aborted request. */
@@ -22,10 +22,6 @@ const BLOCKED = -1;
 
 /** Bits of a request's `access`, as on the bus. */
 const ACCESS = { READ: 1, WRITE: 2, EXEC: 4, PRIV: 8, ATOMIC: 16 } as const;
-
-/** Tag bits that keep entries of different kinds of stream with one VMID apart. */
-const CONFIG_SHIFT = 16;
-const ASET_SHIFT = 19;
 
 const EVERY_RIGHT = RIGHT.READ | RIGHT.WRITE | RIGHT.EXEC;
 type Mutable<T> = { -readonly [N in keyof T]: T[N] };
@@ -36,8 +32,7 @@ export interface TranslatorParts {
   readonly features: Features;
   readonly caches: Caches;
   readonly configuration: ConfigurationAccess;
-  readonly stage1: Stage1Walker;
-  readonly stage2: Stage2Walker;
+  readonly stages: Stages;
   readonly events: EventQueue;
   readonly fault: Fault;
 }
@@ -103,24 +98,10 @@ export class Translator {
     }
     if (stream.stage2 === undefined) return pfn;
     const { tlb } = this.#with.caches;
-    const source = stream.vmid | (STE_CONFIG.S2 << CONFIG_SHIFT);
-    const hit = tlb.lookup(source, GLOBAL_TAG, pfn, need);
+    const hit = tlb.lookup(stage2Source(stream), GLOBAL_TAG, pfn, need);
     if (hit >= 0) return hit;
-    const { stage2 } = this.#with;
-    if (stage2.walk(stream.stage2, pfn, need, EVENT_CLASS.IN)) return this.#aborted();
-    tlb.insert(
-      source,
-      GLOBAL_TAG,
-      pfn,
-      stage2.pfn,
-      stage2.sizeLg2,
-      stage2.rights,
-      true,
-      ENTRY_KIND.SECOND_STAGE,
-      stream.vmid,
-      GLOBAL_TAG,
-    );
-    return stage2.pfn;
+    const { stages } = this.#with;
+    return stages.walkStage2(stream, pfn, need) ? this.#aborted() : stages.pfn;
   }
 
   /** Stage 1, and stage 2 behind it when the stream has one. */
@@ -131,37 +112,13 @@ export class Translator {
     if (context === undefined) return this.#aborted();
     if (context.bad) return this.#aborts(EVENT.C_BAD_CD);
     const pfn = canonicalFrame(context, request.pfn);
-    const source = stream.vmid | (stream.config << CONFIG_SHIFT) | (context.aset << ASET_SHIFT);
+    const source = stage1Source(stream, context);
     const placed = request.privileged ? need << PRIVILEGED_SHIFT : need;
     const hit = caches.tlb.lookup(source, context.asid, pfn, placed);
     if (hit >= 0) return hit;
-    if (this.#with.stage1.walk(context, pfn, placed, stream.stage2)) return this.#aborted();
-    return this.#finish(stream.stage2, context, source, pfn, need, stream.vmid);
-  }
-
-  /** Stage 2 of the result, and the TLB entry for both. */
-  #finish(
-    nested: Stage2Config | undefined,
-    context: Stage1Config,
-    source: number,
-    pfn: number,
-    need: number,
-    vmid: number,
-  ): number {
-    const { stage1, stage2, caches } = this.#with;
-    let result = stage1.pfn;
-    let { rights, sizeLg2 } = stage1;
-    if (nested !== undefined) {
-      if (stage2.walk(nested, stage1.pfn, need, EVENT_CLASS.IN)) return this.#aborted();
-      result = stage2.pfn;
-      rights &= stage2.rights | (stage2.rights << PRIVILEGED_SHIFT);
-      sizeLg2 = Math.min(sizeLg2, stage2.sizeLg2);
-    }
-    const { asid } = context;
-    const tag = stage1.global && caches.knowsGlobalPages ? GLOBAL_TAG : asid;
-    const kind = nested === undefined ? ENTRY_KIND.FIRST_STAGE : ENTRY_KIND.NESTED;
-    caches.tlb.insert(source, asid, pfn, result, sizeLg2, rights, true, kind, vmid, tag);
-    return result;
+    const { stages } = this.#with;
+    const faulted = stages.walk(stream, context, pfn, need, request.privileged);
+    return faulted ? this.#aborted() : stages.pfn;
   }
 
   /** Abort for a reason that is always recorded. */
