@@ -48,6 +48,11 @@ export class CommandQueue {
     this.#batch.push(w0, w1, w2, w3);
   }
 
+  /** Drop what was added and not handed over. */
+  discard(): void {
+    this.#batch.length = 0;
+  }
+
   /**
    * Hand everything over and wait until it is done.
    *

@@ -83,6 +83,22 @@ export class Invalidate {
     this.#queue.push(COMMAND.TLBI_S2_IPA | size, vmid, (lo | granule) >>> 0, hi);
   }
 
+  /** A command of a guest that was checked: the four u32 words of `words` from `at` on. */
+  raw(words: ArrayLike<number>, at: number): void {
+    const [w0 = 0, w1 = 0, w2 = 0, w3 = 0] = [0, 1, 2, 3].map((index) => words[at + index]);
+    this.#queue.push(w0, w1, w2, w3);
+  }
+
+  /** All stage-1 and nested translations of a VMID. */
+  stage1All(vmid: number): void {
+    this.#queue.push(COMMAND.TLBI_NH_ALL, vmid, 0, 0);
+  }
+
+  /** Forget what was added since the last `submit`. */
+  discard(): void {
+    this.#queue.discard();
+  }
+
   /** Hand over and wait. */
   submit(): void {
     this.#queue.submit();
