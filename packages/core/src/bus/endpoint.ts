@@ -1,6 +1,7 @@
 import { addressToPfn } from '@iommukit/bits';
 import type { EndpointState } from '../snapshot/scenario-state.ts';
 import { DeviceTlb, type DeviceTlbEntry } from './device-tlb.ts';
+import { type DmaPath, type DmaPlan, DmaTransfer, type StartDmaOptions } from './dma-transfer.ts';
 import type { DmaOptions, EndpointOptions, WantedPage } from './endpoint-options.ts';
 import type { IommuGroup } from './group.ts';
 import type { Machine } from './machine.ts';
@@ -19,6 +20,9 @@ const PAGE_BYTES = 4096;
 const PRG_INDEXES = 512;
 
 type PageResponseListener = (code: number) => void;
+
+/** What {@link Endpoint.dmaWrite} and `dmaRead` add to the bytes that moved before a stall. */
+const STALL_MARK = -1;
 
 /**
  * A device on the bus. It knows nothing of IOMMUs: it sends requests with its RID, the machine
@@ -42,6 +46,8 @@ export class Endpoint {
   readonly #machine: Machine;
   readonly #completion = createAtsCompletion();
   readonly #waiting = new Map<number, PageResponseListener>();
+  readonly #stalled = new Map<number, DmaTransfer>();
+  readonly #path: DmaPath;
   #nextPrgi = 0;
 
   /** Made by {@link Machine.addEndpoint}, which checks the options. */
@@ -56,40 +62,107 @@ export class Endpoint {
     this.noSnoop = options.noSnoop ?? false;
     this.deviceTlb = new DeviceTlb(options.deviceTlbEntries);
     this.invalidationAnswer = options.invalidationAnswer ?? INVALIDATION_ANSWER.COMPLETE;
+    this.#path = this.#createPath();
+  }
+
+  #createPath(): DmaPath {
+    const { memory } = this.#machine;
+    return {
+      translate: (pasid, iovaPfn, access, offset) =>
+        this.agent ? this.agent.translatePage(this.rid, pasid, iovaPfn, access, offset) : iovaPfn,
+      move: (pa, part, write) => (write ? memory.copyIn(pa, part) : memory.copyOut(pa, part)),
+      wait: (ticket, transfer) => this.#stalled.set(ticket, transfer),
+    };
+  }
+
+  #transfer(
+    iova: number | bigint,
+    bytes: Uint8Array,
+    options: StartDmaOptions,
+    write: boolean,
+  ): DmaTransfer {
+    const plan: DmaPlan = {
+      write,
+      pasid: this.#checkedPasid(options),
+      access: (write ? ACCESS.WRITE : ACCESS.READ) | (options.access ?? 0),
+      pfn: addressToPfn(iova),
+      offset: offsetInPage(iova),
+      bytes,
+    };
+    return new DmaTransfer(this.#path, plan, options.onDone);
   }
 
   /**
    * Write memory by untranslated requests, page by page.
    *
    * @param iova first byte, 64 bits
-   * @returns bytes written before the first blocked page or hole; `source.length` = all
+   * @returns bytes written before the first blocked page or hole; `source.length` = all. Negative
+   *   when the IOMMU stalls a request and nobody resolved that during the call: -1 - bytes written
+   *   so far. What is left (a copy of it) is written when the stall ends
    */
   dmaWrite(iova: number | bigint, source: Uint8Array, options: DmaOptions = {}): number {
-    const access = ACCESS.WRITE | (options.access ?? 0);
-    return this.#perPage(
-      iova,
-      source,
-      options,
-      (pasid, pfn, offset) => this.#untranslated(pasid, pfn, access, offset),
-      true,
-    );
+    const transfer = this.#transfer(iova, source, options, true);
+    transfer.run();
+    if (transfer.done) return transfer.bytesMoved;
+    transfer.keepCopy();
+    return STALL_MARK - transfer.bytesMoved;
   }
 
   /**
    * Read memory by untranslated requests, page by page.
    *
    * @param iova first byte, 64 bits
-   * @returns bytes read before the first blocked page or hole; `target.length` = all
+   * @returns bytes read before the first blocked page or hole; `target.length` = all. Negative when
+   *   the IOMMU stalls a request and nobody resolved that during the call: -1 - bytes read so far.
+   *   The device gives the rest up: `target` does not change after the call
    */
   dmaRead(iova: number | bigint, target: Uint8Array, options: DmaOptions = {}): number {
-    const access = ACCESS.READ | (options.access ?? 0);
-    return this.#perPage(
-      iova,
-      target,
-      options,
-      (pasid, pfn, offset) => this.#untranslated(pasid, pfn, access, offset),
-      false,
-    );
+    const transfer = this.#transfer(iova, target, options, false);
+    transfer.run();
+    if (transfer.done) return transfer.bytesMoved;
+    transfer.cancel();
+    return STALL_MARK - transfer.bytesMoved;
+  }
+
+  /**
+   * Start a write that may stall: where {@link Endpoint.dmaWrite} stops, this one waits.
+   *
+   * @param source not to be changed before the transfer is done
+   */
+  startWrite(
+    iova: number | bigint,
+    source: Uint8Array,
+    options: StartDmaOptions = {},
+  ): DmaTransfer {
+    const transfer = this.#transfer(iova, source, options, true);
+    transfer.run();
+    return transfer;
+  }
+
+  /** Start a read that may stall; see {@link Endpoint.startWrite}. */
+  startRead(iova: number | bigint, target: Uint8Array, options: StartDmaOptions = {}): DmaTransfer {
+    const transfer = this.#transfer(iova, target, options, false);
+    transfer.run();
+    return transfer;
+  }
+
+  /** Transfers that wait for the IOMMU, oldest first. */
+  get stalledTransfers(): readonly DmaTransfer[] {
+    return [...this.#stalled.values()].filter((transfer) => !transfer.done);
+  }
+
+  /** Called by the machine when a stalled request of this device is over. */
+  receiveResumed(ticket: number, frame: number): void {
+    const transfer = this.#stalled.get(ticket);
+    this.#stalled.delete(ticket);
+    transfer?.resume(frame);
+  }
+
+  /** Give up every transfer that waits for the IOMMU; what comes for them later is dropped. */
+  cancelStalled(): void {
+    const transfers = this.stalledTransfers;
+    this.#stalled.clear();
+    for (const transfer of transfers) transfer.cancel();
   }
 
   /**
@@ -99,24 +172,12 @@ export class Endpoint {
    * @returns bytes written before the first page that is not there or not writable
    */
   atsWrite(iova: number | bigint, source: Uint8Array, options: DmaOptions = {}): number {
-    return this.#perPage(
-      iova,
-      source,
-      options,
-      (pasid, pfn) => this.#translated(pasid, pfn, true),
-      true,
-    );
+    return this.#translatedDma(iova, source, options, true);
   }
 
   /** Read memory through the device's TLB; see {@link Endpoint.atsWrite}. */
   atsRead(iova: number | bigint, target: Uint8Array, options: DmaOptions = {}): number {
-    return this.#perPage(
-      iova,
-      target,
-      options,
-      (pasid, pfn) => this.#translated(pasid, pfn, false),
-      false,
-    );
+    return this.#translatedDma(iova, target, options, false);
   }
 
   /**
@@ -209,7 +270,7 @@ export class Endpoint {
 
   /**
    * Function-level reset: the device's TLB is empty, page requests without answer are forgotten
-   * and no listener hears of them. Group indexes go on from where they were, so that a late answer
+   * and no listener hears of them, stalled transfers are cancelled. Group indexes go on from where they were, so that a late answer
    * finds no newer group.
    *
    * @spec PCI Express Base 6.0, 10.5 (ATS and FLR)
@@ -217,6 +278,7 @@ export class Endpoint {
   reset(): void {
     this.deviceTlb.clear();
     this.#waiting.clear();
+    this.cancelStalled();
   }
 
   #checkedPasid(options: DmaOptions): number {
@@ -238,12 +300,6 @@ export class Endpoint {
     const prgi = this.#nextPrgi;
     this.#nextPrgi = (prgi + 1) % PRG_INDEXES;
     return prgi;
-  }
-
-  #untranslated(pasid: number, iovaPfn: number, access: number, offset: number): number {
-    return this.agent
-      ? this.agent.translatePage(this.rid, pasid, iovaPfn, access, offset)
-      : iovaPfn;
   }
 
   #translated(pasid: number, iovaPfn: number, write: boolean): number {
@@ -270,25 +326,22 @@ export class Endpoint {
     return this.deviceTlb.insert(pasid, iovaPfn, completion);
   }
 
-  #perPage(
+  #translatedDma(
     iova: number | bigint,
     bytes: Uint8Array,
     options: DmaOptions,
-    translate: (pasid: number, iovaPfn: number, offset: number) => number,
     write: boolean,
   ): number {
     const pasid = this.#checkedPasid(options);
-    const memory = this.#machine.memory;
     let pfn = addressToPfn(iova);
-    let offset = Number(typeof iova === 'bigint' ? iova & 0xfffn : iova % PAGE_BYTES);
+    let offset = offsetInPage(iova);
     let done = 0;
     while (done < bytes.length) {
       const length = Math.min(PAGE_BYTES - offset, bytes.length - done);
-      const frame = translate(pasid, pfn, offset);
+      const frame = this.#translated(pasid, pfn, write);
       if (frame < 0) return done;
       const part = bytes.subarray(done, done + length);
-      const pa = frame * PAGE_BYTES + offset;
-      const moved = write ? memory.copyIn(pa, part) : memory.copyOut(pa, part);
+      const moved = this.#path.move(frame * PAGE_BYTES + offset, part, write);
       done += moved;
       if (moved < length) return done;
       pfn += 1;
@@ -297,3 +350,6 @@ export class Endpoint {
     return done;
   }
 }
+
+const offsetInPage = (iova: number | bigint): number =>
+  Number(typeof iova === 'bigint' ? iova & 0xfffn : iova % PAGE_BYTES);

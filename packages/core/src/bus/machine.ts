@@ -151,6 +151,7 @@ export class Machine implements BusPort {
     this.#unitOf.delete(rid);
     this.#pageFaultHandlers.delete(rid);
     this.#endpoints.delete(rid);
+    endpoint.cancelStalled();
     this.#groups.leave(group, rid);
     endpoint.agent = undefined;
   }
@@ -256,11 +257,17 @@ export class Machine implements BusPort {
       : INVALIDATION_ANSWER.NONE;
   }
 
-  raiseMessage(address: number, data: number): void {
+  /** @returns false when nothing answers at the address: the write aborted */
+  raiseMessage(address: number, data: number): boolean {
     const handler = this.#messageHandlers.get(address);
     if (handler) handler(data);
     else if (address < FIRST_MESSAGE_ADDRESS || address > LAST_MESSAGE_ADDRESS)
-      this.memory.write32(address, data);
+      return this.memory.write32(address, data);
+    return true;
+  }
+
+  requestResumed(rid: number, ticket: number, frame: number): void {
+    this.#endpoints.get(rid)?.receiveResumed(ticket, frame);
   }
 }
 

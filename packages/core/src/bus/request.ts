@@ -26,6 +26,31 @@ export const NO_PASID = -1;
 /** What {@link TranslationAgent.translatePage} returns for a request that was blocked. */
 export const BLOCKED = -1;
 
+/**
+ * What {@link TranslationAgent.translatePage} returns for a request that was terminated without an
+ * error: the device reads zeros, its writes are ignored.
+ *
+ * @spec SMMUv3 5.5 (CD.A = 0)
+ */
+export const RAZ_WI = -2;
+
+/** First of the codes for stalled requests; see {@link stalledRequest}. */
+const FIRST_STALLED = -16;
+
+/**
+ * What {@link TranslationAgent.translatePage} returns for a request that it keeps until software
+ * decides: {@link BusPort.requestResumed} names the ticket when that has happened.
+ *
+ * @param ticket a number that no other stalled request of the agent has, 0 to 2^30
+ */
+export const stalledRequest = (ticket: number): number => FIRST_STALLED - ticket;
+
+/** Whether an answer is that of a stalled request. @hot */
+export const isStalled = (answer: number): boolean => answer <= FIRST_STALLED;
+
+/** The ticket of a stalled request. */
+export const stallTicket = (answer: number): number => FIRST_STALLED - answer;
+
 /** Status of an ATS translation completion. */
 export const ATS_STATUS = { SUCCESS: 0, COMPLETER_ABORT: 1, UNSUPPORTED_REQUEST: 2 } as const;
 
@@ -124,7 +149,9 @@ export interface TranslationAgent {
    * @param access sum of {@link ACCESS} bits
    * @param offset byte offset of the access in its page, for fault records that hold the whole
    *   address (SMMUv3, AMD-Vi); 0 when left out
-   * @returns the 4 KiB frame number of the host physical page, or negative when blocked
+   * @returns the 4 KiB frame number of the host physical page; negative when there is none:
+   *   {@link BLOCKED}, {@link RAZ_WI}, or that of a {@link stalledRequest}. A request whose stall
+   *   ended before the call returned is answered at once, as if it had never stalled
    */
   translatePage(
     rid: number,
@@ -177,4 +204,11 @@ export interface BusPort {
   ): InvalidationAnswer;
   /** A message-signalled interrupt: one dword write that no IOMMU remaps. */
   raiseMessage(address: number, data: number): void;
+  /**
+   * A stalled request of a device is over.
+   *
+   * @param ticket of the {@link stalledRequest} that its translation was answered with
+   * @param frame what the translation gives now: a frame, {@link BLOCKED} or {@link RAZ_WI}
+   */
+  requestResumed?(rid: number, ticket: number, frame: number): void;
 }
