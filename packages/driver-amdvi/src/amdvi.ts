@@ -18,7 +18,7 @@ import {
 } from './hardware/index.ts';
 import { bringUp, type UnitParts } from './host/bring-up.ts';
 import { HW_INFO_TYPE_AMD } from './host/hw-info.ts';
-import { AmdviUnit } from './host/unit.ts';
+import { AmdviUnit, type HostOptions } from './host/unit.ts';
 
 /** What {@link amdvi} takes. */
 export interface AmdviOptions {
@@ -26,6 +26,10 @@ export interface AmdviOptions {
   readonly capabilities?: AmdviCapabilities;
   /** Width of physical addresses, which firmware announces; 40 to 52, default 48. */
   readonly hostAddressBits?: number;
+  /** Paging domains without flags use guest (v2) tables where the unit has them; default false. */
+  readonly guestTablesByDefault?: boolean;
+  /** Most memory that page tables may take, a multiple of 2 MiB; default and limit 4 GiB. */
+  readonly maxTableBytes?: number;
   /** Sizes of the hardware's caches. */
   readonly caches?: CacheOptions;
   /** Name of the driver; units are called after it; default `'amd-vi'`. */
@@ -44,8 +48,9 @@ export class AmdviIommuUnit extends AmdviUnit {
     agent: TranslationAgent,
     parts: UnitParts,
     pool: PageTablePool,
+    options: HostOptions,
   ) {
-    super(driver, agent, parts, pool);
+    super(driver, agent, parts, pool, options);
     this.hardware = hardware;
   }
 }
@@ -86,8 +91,14 @@ const createUnit = (
     ...(options.capabilities && { capabilities: options.capabilities }),
     ...(options.caches && { caches: options.caches }),
   });
-  const pool = createPoolIn(machine.memory, hostAddressBits);
-  const name = `${driver.name}${machine.units.length}`;
-  const parts = bringUp(hardware, host, { name, hostAddressBits });
-  return new AmdviIommuUnit(hardware, driver, hardware, parts, pool);
+  const pool = createPoolIn(machine.memory, hostAddressBits, options.maxTableBytes);
+  const index = machine.units.length;
+  const parts = bringUp(hardware, host, {
+    name: `${driver.name}${index}`,
+    index,
+    firmware: { hostAddressBits, iotlbSup: false, npCache: false },
+  });
+  return new AmdviIommuUnit(hardware, driver, hardware, parts, pool, {
+    guestTablesByDefault: options.guestTablesByDefault ?? false,
+  });
 };

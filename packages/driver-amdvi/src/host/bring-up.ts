@@ -7,7 +7,7 @@
 import type { UnitHost } from '@iommukit/core';
 import { HostMemory } from '@iommukit/core';
 import { CONTROL } from '../spec/registers.ts';
-import { readCapabilities } from './capabilities.ts';
+import { type Firmware, readCapabilities } from './capabilities.ts';
 import { CommandBuffer } from './command-buffer.ts';
 import { DeviceTable } from './device-table.ts';
 import { DomainIdAllocator } from './domain-id-allocator.ts';
@@ -19,6 +19,13 @@ import type { UnitContext } from './unit-context.ts';
 const DOMAIN_ID_BITS = 16;
 /** InvTimeOut: 1 s. */
 const TIME_OUT_1S = 4;
+
+/** What the host half is given. */
+export interface BringUpOptions {
+  readonly name: string;
+  readonly index: number;
+  readonly firmware: Firmware;
+}
 
 /** A unit that is up. */
 export interface UnitParts {
@@ -34,9 +41,9 @@ export interface UnitParts {
 export const bringUp = (
   registers: RegisterFile,
   host: UnitHost,
-  options: { readonly name: string; readonly hostAddressBits: number },
+  options: BringUpOptions,
 ): UnitParts => {
-  const caps = readCapabilities(registers, options.hostAddressBits);
+  const caps = readCapabilities(registers, options.firmware);
   const memory = new HostMemory(host.machine.memory);
   // Whatever an earlier owner left running goes off: no DMA is translated until the end.
   registers.writeReg64(CONTROL.offset, 0, 0);
@@ -59,9 +66,12 @@ export const bringUp = (
     0,
   );
   const context: UnitContext = {
+    index: options.index,
     name: options.name,
     host,
+    registers,
     caps,
+    memory,
     invalidate: new Invalidate(commands),
     table,
     domainIds: new DomainIdAllocator(DOMAIN_ID_BITS),

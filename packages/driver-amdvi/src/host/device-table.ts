@@ -2,13 +2,25 @@ import { encode } from '@iommukit/bits';
 import { addressHi, addressLo, type HostMemory } from '@iommukit/core';
 import { DTE, DTE_BYTES } from '../spec/device-table-entry.ts';
 import { DEV_TAB_BASE } from '../spec/registers.ts';
+import type { Invalidate } from './invalidate.ts';
 import type { RegisterFile } from './register-file.ts';
 
 const DEVICES = 0x1_0000;
 const TABLE_PAGES = (DEVICES * DTE_BYTES) / 4096;
+const ENTRY_WORDS = DTE_BYTES / 4;
+const UPPER_HALF = ENTRY_WORDS / 2;
+
+const { V, GV, GUEST_PAGING_MODE } = DTE.fields;
 
 /** V=1, TV=0: every request faults. A zero entry would let DMA pass untranslated. */
 export const BLOCKED_ENTRY = encode(DTE, { V: 1 });
+
+/** Hardware makes use of GuestPagingMode. */
+const usesGuest = (words: Uint32Array): boolean =>
+  ((words[V.word] as number) & V.mask) !== 0 && ((words[GV.word] as number) & GV.mask) !== 0;
+
+const guestMode = (words: Uint32Array): number =>
+  (words[GUEST_PAGING_MODE.word] as number) & GUEST_PAGING_MODE.mask;
 
 /**
  * The device table: one entry for each of the 65536 RIDs, in one segment.
@@ -18,8 +30,7 @@ export const BLOCKED_ENTRY = encode(DTE, { V: 1 });
 export class DeviceTable {
   readonly #memory: HostMemory;
   readonly #base: number;
-  readonly #half = new Uint8Array(16);
-  readonly #halfWords = new Uint32Array(this.#half.buffer);
+  readonly #old = new Uint32Array(ENTRY_WORDS);
 
   /** @throws {IommuError} ENOMEM */
   constructor(memory: HostMemory) {
@@ -44,29 +55,40 @@ export class DeviceTable {
     );
   }
 
-  /**
-   * Write an entry by two 128-bit stores, the widest that hardware sees whole. Everything about
-   * host tables stands in the lower half, so a valid entry changes in one store: no request meets
-   * a mixture. The upper half comes first only where the entry was not valid. The caller
-   * invalidates.
-   *
-   * @linux drivers/iommu/amd/iommu.c (update_dte256)
-   * @param words eight u32 words
-   */
-  write(rid: number, words: Uint32Array): void {
-    const pa = this.entryPa(rid);
-    const wasValid = (this.#memory.load32(pa) & DTE.fields.V.mask) !== 0;
-    if (wasValid) {
-      this.#store(pa, words, 0);
-      this.#store(pa + 16, words, 4);
-    } else {
-      this.#store(pa + 16, words, 4);
-      this.#store(pa, words, 0);
-    }
+  /** Whether a device's entry says something else than `words`. */
+  differs(rid: number, words: Uint32Array): boolean {
+    this.#memory.loadWords(this.entryPa(rid), this.#old);
+    return this.#old.some((word, at) => word !== words[at]);
   }
 
-  #store(pa: number, words: Uint32Array, at: number): void {
-    this.#halfWords.set(words.subarray(at, at + 4));
-    this.#memory.memory.copyIn(pa, this.#half);
+  /**
+   * Write an entry by two 128-bit stores, the widest that hardware sees whole. All that host tables
+   * need stands in the lower half, and of guest tables only GuestPagingMode in the upper one: it is
+   * written while the lower half does not make use of it. Where both entries do, and differ in it,
+   * the device is blocked for the time between, which with V=0 it would not be. The caller
+   * invalidates.
+   *
+   * @param words eight u32 words
+   * @param invalidate makes the unit forget the entry of the time between
+   * @linux drivers/iommu/amd/iommu.c (update_dte256)
+   */
+  write(rid: number, words: Uint32Array, invalidate: Invalidate): void {
+    const pa = this.entryPa(rid);
+    const old = this.#old;
+    this.#memory.loadWords(pa, old);
+    const usedUpper = usesGuest(old);
+    if (usedUpper && usesGuest(words) && guestMode(old) !== guestMode(words)) {
+      this.#memory.store128(pa, BLOCKED_ENTRY);
+      invalidate.deviceEntry(rid);
+      invalidate.submit();
+      this.#memory.store128(pa + DTE_BYTES / 2, words, UPPER_HALF);
+      this.#memory.store128(pa, words);
+    } else if (usedUpper) {
+      this.#memory.store128(pa, words);
+      this.#memory.store128(pa + DTE_BYTES / 2, words, UPPER_HALF);
+    } else {
+      this.#memory.store128(pa + DTE_BYTES / 2, words, UPPER_HALF);
+      this.#memory.store128(pa, words);
+    }
   }
 }

@@ -1,4 +1,4 @@
-import { type HwInfo, refuse } from '@iommukit/core';
+import { type HwInfo, refuse, type UnitDevice } from '@iommukit/core';
 import type { Capabilities } from './capabilities.ts';
 
 /** `IOMMU_HW_INFO_TYPE_AMD`. */
@@ -7,8 +7,8 @@ export const HW_INFO_TYPE_AMD = 4;
 /** `struct iommu_hw_info_amd`: efr at 0, efr2 at 8. */
 const INFO_BYTES = 16;
 
-/** `IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED`. */
-export const ATS_NOT_SUPPORTED = 8;
+/** `enum iommufd_hw_capabilities`, those of this driver. */
+const HW_CAP = { DIRTY_TRACKING: 1, PCI_ATS_NOT_SUPPORTED: 8 } as const;
 
 /**
  * `IOMMU_GET_HW_INFO`: the feature registers as they are.
@@ -33,3 +33,12 @@ export const hwInfo = (caps: Capabilities, type: number): HwInfo => {
   });
   return { type: HW_INFO_TYPE_AMD, data };
 };
+
+/**
+ * `IOMMU_HW_CAP_*` of a device. PASIDs are switched on without execute and privileged requests.
+ *
+ * @linux drivers/iommu/amd/iommu.c (amd_iommu_capable)
+ */
+export const hwCapabilities = (caps: Capabilities, device: UnitDevice): number =>
+  (caps.dirty ? HW_CAP.DIRTY_TRACKING : 0) |
+  (device.ats && caps.iotlbSup ? 0 : HW_CAP.PCI_ATS_NOT_SUPPORTED);

@@ -8,6 +8,10 @@ export class PendingRanges {
   /** Ranges held. */
   count = 0;
 
+  get isEmpty(): boolean {
+    return this.count === 0;
+  }
+
   /** First frame of range `index`. */
   startAt(index: number): number {
     return this.#start[index] as number;

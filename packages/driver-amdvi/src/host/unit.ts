@@ -18,17 +18,22 @@ import {
   type UnitCaps,
   type UnitDevice,
 } from '@iommukit/core';
-import { amdV1, type PageTablePool } from '@iommukit/pgtable-fast';
+import type { PageTablePool } from '@iommukit/pgtable-fast';
+import { allocPaging, defaultGeometry } from './alloc-paging.ts';
 import { attach } from './attach.ts';
 import type { UnitParts } from './bring-up.ts';
-import type { Capabilities } from './capabilities.ts';
-import { AmdviPagingDomain } from './domain.ts';
-import { ATS_NOT_SUPPORTED, hwInfo } from './hw-info.ts';
+import { type Capabilities, hasPasids } from './capabilities.ts';
+import type { DeviceState } from './device-state.ts';
+import { hwCapabilities, hwInfo } from './hw-info.ts';
+import { reservedRegions } from './reserved-regions.ts';
 import { AmdviIdentityDomain } from './translating-domain.ts';
-import type { DeviceState, UnitContext } from './unit-context.ts';
+import type { UnitContext } from './unit-context.ts';
 
-/** Interrupt messages are not translated as memory. */
-const MSI_WINDOW: ReservedRegion = { start: 0xfee0_0000, last: 0xfeef_ffff, kind: 'msi' };
+/** Choices of the host half. */
+export interface HostOptions {
+  /** Paging domains without flags use guest (v2) tables where the unit has them. */
+  readonly guestTablesByDefault: boolean;
+}
 
 /** The host half of one unit. */
 export class AmdviUnit implements IommuUnit {
@@ -40,6 +45,7 @@ export class AmdviUnit implements IommuUnit {
   readonly identity: IdentityDomain;
   readonly #context: UnitContext;
   readonly #pool: PageTablePool;
+  readonly #options: HostOptions;
 
   /** @param agent what the bus calls; the host half only passes it on */
   constructor(
@@ -47,13 +53,15 @@ export class AmdviUnit implements IommuUnit {
     agent: TranslationAgent,
     { context }: UnitParts,
     pool: PageTablePool,
+    options: HostOptions,
   ) {
     this.name = context.name;
     this.driver = driver;
     this.agent = agent;
     this.#context = context;
     this.#pool = pool;
-    this.caps = unitCaps(context.caps);
+    this.#options = options;
+    this.caps = unitCaps(context.caps, options.guestTablesByDefault);
     this.blocking = { kind: 'blocking', unit: this, free: () => {} };
     this.identity = new AmdviIdentityDomain(this, context);
   }
@@ -68,43 +76,33 @@ export class AmdviUnit implements IommuUnit {
         `${device.name} is under ${this.name} already`,
       );
     }
-    devices.set(device.rid, { device, rid: device.rid, domain: undefined });
+    devices.set(device.rid, newDevice(this.#context.caps, device));
   }
 
   releaseDevice(device: UnitDevice): void {
     const state = this.#context.devices.get(device.rid);
     if (!state) return;
-    attach(this.#context, state, -1, this.blocking);
+    for (const pasid of [...state.pasids.keys(), -1]) {
+      attach(this.#context, state, pasid, this.blocking);
+    }
     this.#context.devices.delete(device.rid);
   }
 
   reservedRegions(_device: UnitDevice): readonly ReservedRegion[] {
-    return [MSI_WINDOW];
+    return reservedRegions(this.#context.caps);
   }
 
   hwInfo(_device: UnitDevice, type: number): HwInfo {
     return hwInfo(this.#context.caps, type);
   }
 
-  hwCapabilities(_device: UnitDevice): number {
-    return ATS_NOT_SUPPORTED;
+  hwCapabilities(device: UnitDevice): number {
+    return hwCapabilities(this.#context.caps, device);
   }
 
-  /** @throws {IommuError} EOPNOTSUPP for any flag or vendor data; ENOMEM */
   allocPaging(_device: UnitDevice, request: PagingRequest): PagingDomain {
-    const { flags, userData, smallPagesOnly } = request;
-    if (flags !== 0 || userData) {
-      throw refuse(
-        'EOPNOTSUPP',
-        'IOMMU_HWPT_ALLOC',
-        'hwpt-flags',
-        `${this.name} makes plain paging domains only`,
-        { value: flags, accepted: 'flags 0 and data_type IOMMU_HWPT_DATA_NONE' },
-      );
-    }
-    return this.#inPool(
-      () => new AmdviPagingDomain(this, this.#context, this.#pool, smallPagesOnly ?? false),
-    );
+    const { guestTablesByDefault } = this.#options;
+    return allocPaging(this, this.#context, this.#pool, request, guestTablesByDefault);
   }
 
   attach(device: UnitDevice, pasid: number, domain: Domain): void {
@@ -118,27 +116,35 @@ export class AmdviUnit implements IommuUnit {
       owner: this.name,
     });
   }
-
-  #inPool<T>(make: () => T): T {
-    try {
-      return make();
-    } catch (cause) {
-      throw refuse('ENOMEM', 'IOMMU_HWPT_ALLOC', 'table-pool', `no table: ${String(cause)}`, {
-        accepted: 'a pool with room for one more table',
-      });
-    }
-  }
 }
 
-const unitCaps = (caps: Capabilities): UnitCaps => ({
-  pageSizesLg2: amdV1({ maxLevels: caps.hostLevels }).pageSizesLg2,
-  iovaBits: caps.iovaBits,
-  oaBits: caps.hostAddressBits,
-  pasidBits: 0,
-  enforcesCacheCoherency: false,
-  cacheCoherent: true,
-  guestStage: 0,
-  ats: false,
-  pri: false,
-  stall: false,
-});
+const newDevice = (caps: Capabilities, device: UnitDevice): DeviceState => {
+  const ats = device.ats && caps.iotlbSup;
+  return {
+    device,
+    rid: device.rid,
+    ats,
+    pri: ats && device.pri && caps.pageRequests,
+    pasidBits: hasPasids(caps) ? Math.min(device.pasidBits, caps.pasidBits) : 0,
+    rid0: undefined,
+    pasids: new Map(),
+    guest: undefined,
+    pageRequestUsers: 0,
+  };
+};
+
+const unitCaps = (caps: Capabilities, guestTablesByDefault: boolean): UnitCaps => {
+  const geometry = defaultGeometry(caps, guestTablesByDefault);
+  return {
+    pageSizesLg2: geometry?.format.pageSizesLg2 ?? [],
+    iovaBits: geometry?.iovaBits ?? 0,
+    oaBits: caps.hostAddressBits,
+    pasidBits: hasPasids(caps) ? caps.pasidBits : 0,
+    enforcesCacheCoherency: true,
+    cacheCoherent: true,
+    guestStage: 0,
+    ats: caps.iotlbSup,
+    pri: false,
+    stall: false,
+  };
+};
