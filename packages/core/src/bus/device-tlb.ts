@@ -62,16 +62,18 @@ export class DeviceTlb {
    *
    * @param pasid -1 = entries without PASID
    * @param sizeLg2 lg2 of bytes, naturally aligned; 64 = everything
-   * @param global drop global entries of every PASID too
+   * @param global drop global entries of every PASID too; with `pasid` -1 every entry of the
+   *   range, whatever its PASID
    */
   invalidate(pasid: number, addressPfn: number, sizeLg2: number, global: boolean): void {
     const pages = 2 ** (sizeLg2 - 12);
     const start = addressPfn - (addressPfn % pages);
     for (const [tag, entries] of this.#byPasid) {
       if (tag !== pasid && !global) continue;
+      const globalOnly = tag !== pasid && pasid !== -1;
       for (const [pfn, entry] of entries) {
         if (pfn < start || pfn >= start + pages) continue;
-        if (tag !== pasid && !entry.global) continue;
+        if (globalOnly && !entry.global) continue;
         entries.delete(pfn);
         this.#entries--;
         this.stats.invalidated++;

@@ -193,7 +193,8 @@ export interface BusPort {
    * @param pasid 20 bits, or {@link NO_PASID} for entries without PASID
    * @param addressPfn first frame of the region
    * @param sizeLg2 lg2 of the region's bytes; 64 = everything
-   * @param global drop matching entries of every PASID
+   * @param global drop matching global entries of every PASID too; with {@link NO_PASID} every
+   *   matching entry, whatever its PASID (SMMUv3 ATC_INV without SSV)
    */
   invalidateDeviceTlb(
     rid: number,

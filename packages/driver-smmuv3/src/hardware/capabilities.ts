@@ -25,17 +25,20 @@ export const DEFAULT_ID = {
     S1P: 1,
     TTF: TTF.AARCH64,
     COHACC: 1,
+    ATS: 1,
     ASID16: 1,
     MSI: 1,
+    PRI: 1,
     VMID16: 1,
     CD2L: 1,
     TTENDIAN: 2,
+    ATSRECERR: 1,
     STALL_MODEL: STALL_MODEL.TERMINATE_ONLY,
     TERM_MODEL: 1,
     ST_LEVEL: 1,
   },
-  idr1: { SIDSIZE: 16, SSIDSIZE: 20, EVENTQS: 19, CMDQS: 19 },
-  idr3: { HAD: 1, RIL: 1 },
+  idr1: { SIDSIZE: 16, SSIDSIZE: 20, PRIQS: 19, EVENTQS: 19, CMDQS: 19 },
+  idr3: { HAD: 1, PPS: 1, RIL: 1 },
   idr5: { OAS: 5, GRAN4K: 1, GRAN16K: 1, GRAN64K: 1 },
 } as const;
 
@@ -49,28 +52,17 @@ const FIXED = {
     'BTM',
     'HTTU',
     'HYP',
-    'ATS',
     'SEV',
     'ATOS',
-    'PRI',
     'VMW',
     'VATOS',
     'TTENDIAN',
-    'ATSRECERR',
     'STALL_MODEL',
     'TERM_MODEL',
     'RME_IMPL',
   ],
-  idr1: [
-    'PRIQS',
-    'ATTR_PERMS_OVR',
-    'ATTR_TYPES_OVR',
-    'REL',
-    'QUEUES_PRESET',
-    'TABLES_PRESET',
-    'ECMDQ',
-  ],
-  idr3: ['PBHA', 'XNX', 'PPS', 'MPAM', 'FWB', 'STT', 'E0PD'],
+  idr1: ['ATTR_PERMS_OVR', 'ATTR_TYPES_OVR', 'REL', 'QUEUES_PRESET', 'TABLES_PRESET', 'ECMDQ'],
+  idr3: ['PBHA', 'XNX', 'MPAM', 'FWB', 'STT', 'E0PD'],
   idr5: ['DS', 'D128', 'STALL_MAX'],
 } as const;
 
@@ -85,6 +77,17 @@ export interface Features {
   readonly cdTwoLevel: boolean;
   readonly streamTwoLevel: boolean;
   readonly msi: boolean;
+  /** Translation requests and translated requests. */
+  readonly ats: boolean;
+  /** ATS that answers with an IPA (STE.EATS 2). */
+  readonly splitStageAts: boolean;
+  /** CR2.REC_CFG_ATS can be set. */
+  readonly recordsAtsErrors: boolean;
+  /** Page request queue. */
+  readonly pri: boolean;
+  /** Automatic answers to page requests repeat the PASID whatever the STE says (IDR3.PPS). */
+  readonly answersWithPasid: boolean;
+  readonly pageRequestQueueLg2: number;
   readonly sidBits: number;
   readonly ssidBits: number;
   readonly eventQueueLg2: number;
@@ -103,8 +106,8 @@ export interface Features {
  * @throws {RangeError} for a field value that is not modelled or does not fit its field
  */
 export const resolveFeatures = (capabilities: SmmuCapabilities = {}): Features => {
-  const idr0 = merge(IDR0, 'idr0', capabilities.idr0);
-  const idr1 = merge(IDR1, 'idr1', capabilities.idr1);
+  const idr0 = withoutAtsExtras(merge(IDR0, 'idr0', capabilities.idr0));
+  const idr1 = merge(IDR1, 'idr1', { ...capabilities.idr1, ...(idr0.PRI === 0 && { PRIQS: 0 }) });
   const idr3 = merge(IDR3, 'idr3', capabilities.idr3);
   const idr5 = merge(IDR5, 'idr5', capabilities.idr5);
   if (idr0.S1P === 0 && idr0.S2P === 0)
@@ -124,6 +127,12 @@ export const resolveFeatures = (capabilities: SmmuCapabilities = {}): Features =
     cdTwoLevel: idr0.CD2L === 1,
     streamTwoLevel: idr0.ST_LEVEL === 1,
     msi: idr0.MSI === 1,
+    ats: idr0.ATS === 1,
+    splitStageAts: idr0.NS1ATS === 0 && idr0.S1P === 1 && idr0.S2P === 1,
+    recordsAtsErrors: idr0.ATSRECERR === 1,
+    pri: idr0.PRI === 1,
+    answersWithPasid: idr3.PPS === 1,
+    pageRequestQueueLg2: Math.min(idr1.PRIQS, 19),
     sidBits: Math.min(idr1.SIDSIZE, 32),
     ssidBits: Math.min(idr1.SSIDSIZE, 20),
     eventQueueLg2: Math.min(idr1.EVENTQS, 19),
@@ -139,6 +148,14 @@ export const resolveFeatures = (capabilities: SmmuCapabilities = {}): Features =
     va52: idr5.VAX === 1,
   };
 };
+
+/** Fields that read as 0 without ATS, or without both stages. */
+const withoutAtsExtras = (idr0: IdValues<typeof IDR0>): IdValues<typeof IDR0> => ({
+  ...idr0,
+  NS1ATS: idr0.S1P & idr0.S2P & idr0.ATS & idr0.NS1ATS,
+  PRI: idr0.ATS & idr0.PRI,
+  ATSRECERR: idr0.ATS & idr0.ATSRECERR,
+});
 
 type IdName = keyof typeof FIXED;
 type IdRegister = typeof IDR0 | typeof IDR1 | typeof IDR3 | typeof IDR5;

@@ -8,6 +8,7 @@ import { CFGI, CFGI_RANGE, COMMAND, RANGE_ALL, SYNC, SYNC_CS, TLBI } from '../sp
 import { CMDQ_CONS, CMDQ_ERR, GLOBAL_ERROR } from '../spec/registers.ts';
 import type { Caches } from './caches.ts';
 import type { Features } from './capabilities.ts';
+import type { DeviceCommands } from './device-commands.ts';
 import { granuleOfRange } from './geometry.ts';
 import type { GlobalErrors } from './global-errors.ts';
 import { type HardwareMemory, joinAddress, readDwords } from './memory.ts';
@@ -25,6 +26,7 @@ const MSI_HI = SYNC.fields.MSI_ADDR.masks[3] as number;
 const ONE_STREAM = -1;
 const EVERY_STREAM = 0;
 const LAST_CONFIGURATION = COMMAND.CFGI_CD_ALL;
+const LAST_TRANSLATION = COMMAND.TLBI_NSNH_ALL;
 const LOW_PFN_BITS = 2 ** 20;
 /** Entries keyed by an IPA. */
 const STAGE2_ONLY = ENTRY_KIND.SECOND_STAGE;
@@ -35,6 +37,7 @@ export interface CommandTargets {
   readonly features: Features;
   readonly caches: Caches;
   readonly errors: GlobalErrors;
+  readonly devices: DeviceCommands;
   /** Dwords of CMDQ_CONS. */
   readonly cons: Uint32Array;
   /** Write a message. */
@@ -87,11 +90,16 @@ export class CommandQueue {
     if (!readDwords(this.#on.memory, address, words, 4)) return CMDQ_ERR.ABT;
     const opcode = (words[0] as number) & 0xff;
     if (opcode === COMMAND.SYNC) return this.#sync();
-    const known =
-      opcode <= LAST_CONFIGURATION ? this.#configuration(opcode) : this.#translations(opcode);
-    if (!known) return CMDQ_ERR.ILL;
+    if (!this.#executed(opcode)) return CMDQ_ERR.ILL;
     this.queue.advanceConsumer();
     return CMDQ_ERR.NONE;
+  }
+
+  /** @returns false for an illegal command */
+  #executed(opcode: number): boolean {
+    if (opcode <= LAST_CONFIGURATION) return this.#configuration(opcode);
+    if (opcode <= LAST_TRANSLATION) return this.#translations(opcode);
+    return this.#on.devices.execute(opcode, this.#words);
   }
 
   /** The consumer index passes the SYNC before its message is written. */
@@ -99,6 +107,11 @@ export class CommandQueue {
     const [w0 = 0, w1 = 0, w2 = 0, w3 = 0] = this.#words;
     const signal = (w0 & CS.mask) >>> CS.shift;
     if (signal === SYNC_CS.RESERVED) return CMDQ_ERR.ILL;
+    const { devices } = this.#on;
+    if (devices.timedOut) {
+      devices.timedOut = false;
+      return CMDQ_ERR.ATC_INV_SYNC;
+    }
     this.queue.advanceConsumer();
     const target = joinAddress(w2 & MSI_LO, w3 & MSI_HI);
     if (signal === SYNC_CS.IRQ && this.#on.features.msi && target !== 0) {

@@ -39,6 +39,10 @@ export interface StreamConfig {
   readonly cdFormat: number;
   /** One of S1_DSS. */
   readonly defaultSubstream: number;
+  /** One of EATS; which of them are in force CR0.ATSCHK says. */
+  readonly eats: number;
+  /** Automatic answers to page requests may repeat the PASID (PPAR). */
+  readonly answersWithPasid: boolean;
 }
 
 /** One half of the stage-1 input range. */

@@ -3,7 +3,7 @@
  *
  * @spec SMMUv3 7.2, 7.3
  */
-import { EVENT, EVENT_CLASS, EVENT_RECORD } from '../spec/events.ts';
+import { ATS_REQUEST_RECORD, EVENT, EVENT_CLASS, EVENT_RECORD } from '../spec/events.ts';
 import { GLOBAL_ERROR } from '../spec/registers.ts';
 import type { Fault } from './faults.ts';
 import type { GlobalErrors } from './global-errors.ts';
@@ -12,6 +12,7 @@ import type { Queue } from './queue.ts';
 
 const OVERFLOW = 0x8000_0000;
 const { SSV, SSID, PNU, IND, RNW, S2, CLASS, TTRNW } = EVENT_RECORD.fields;
+const { SPAN, PRIV, EXEC, READ, WRITE } = ATS_REQUEST_RECORD.fields;
 const PAGE_LO = 0xffff_f000 | 0;
 
 /** The request that faulted, as its record shows it. */
@@ -63,6 +64,14 @@ export class EventQueue {
     if (code === EVENT.F_STE_FETCH || code === EVENT.F_CD_FETCH) {
       words[6] = fault.address & ~7;
       words[7] = Math.floor(fault.address / 2 ** 32);
+    } else if (code === EVENT.F_BAD_ATS_TREQ) {
+      translationRequestDwords(words, request);
+    } else if (code === EVENT.F_TRANSL_FORBIDDEN) {
+      words[3] = request.write ? 0 : RNW.mask;
+      inputAddressDwords(words, request);
+    } else if (code === EVENT.F_UUT) {
+      words[3] = directionOf(request);
+      inputAddressDwords(words, request);
     } else if (code >= EVENT.F_WALK_EABT) {
       this.#addressDwords(words, request, fault);
     }
@@ -72,16 +81,13 @@ export class EventQueue {
   /** Direction, stage, class and addresses of the walk faults. */
   #addressDwords(words: Uint32Array, request: FaultingRequest, fault: Fault): void {
     const { code, stage2, eventClass } = fault;
-    let flags = request.write ? 0 : RNW.mask | 0;
-    if (request.privileged) flags |= PNU.mask;
-    if (request.instruction && !request.write) flags |= IND.mask;
+    let flags = directionOf(request);
     if (stage2) flags |= S2.mask;
     if (code === EVENT.F_PERMISSION && eventClass === EVENT_CLASS.TT && fault.tableRead) {
       flags |= TTRNW.mask;
     }
     words[3] = flags | (eventClass << CLASS.shift);
-    words[4] = ((request.pfn % 2 ** 20) * 4096 + request.offset) >>> 0;
-    words[5] = Math.floor(request.pfn / 2 ** 20);
+    inputAddressDwords(words, request);
     if (code === EVENT.F_WALK_EABT) words[6] = fault.address & ~7;
     else if (stage2) words[6] = fault.address & PAGE_LO;
     if (code === EVENT.F_WALK_EABT || stage2) words[7] = Math.floor(fault.address / 2 ** 32);
@@ -116,4 +122,27 @@ const substreamBits = (request: FaultingRequest, code: number): number => {
   if (request.ssid < 0) return 0;
   const value = request.ssid << SSID.shift;
   return code === EVENT.C_BAD_SUBSTREAMID ? value : value | SSV.mask;
+};
+
+const directionOf = (request: FaultingRequest): number => {
+  let flags = request.write ? 0 : RNW.mask | 0;
+  if (request.privileged) flags |= PNU.mask;
+  if (request.instruction && !request.write) flags |= IND.mask;
+  return flags;
+};
+
+const inputAddressDwords = (words: Uint32Array, { pfn, offset }: FaultingRequest): void => {
+  words[4] = ((pfn % 2 ** 20) * 4096 + offset) >>> 0;
+  words[5] = Math.floor(pfn / 2 ** 20);
+};
+
+/** F_BAD_ATS_TREQ: every request asks to read, and for one translation. */
+const translationRequestDwords = (words: Uint32Array, request: FaultingRequest): void => {
+  let flags = (1 << SPAN.shift) | READ.mask;
+  if (request.write) flags |= WRITE.mask;
+  if (request.instruction) flags |= EXEC.mask;
+  if (request.privileged) flags |= PRIV.mask;
+  words[2] = flags;
+  words[4] = (request.pfn % 2 ** 20) * 4096;
+  words[5] = Math.floor(request.pfn / 2 ** 20);
 };

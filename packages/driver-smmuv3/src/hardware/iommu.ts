@@ -5,25 +5,29 @@
  * @spec SMMUv3 6.3 (registers and the side effects of writing them)
  */
 import { decode, type Register } from '@iommukit/bits';
-import type { BusPort } from '@iommukit/core';
+import type { AtsCompletion, BusPort, PageRequest } from '@iommukit/core';
 import { COMMAND_BYTES } from '../spec/commands.ts';
 import { EVENT_BYTES } from '../spec/events.ts';
+import { PAGE_REQUEST_BYTES } from '../spec/page-request.ts';
 import * as spec from '../spec/registers.ts';
+import { AtsService } from './ats.ts';
 import { type CacheOptions, Caches } from './caches.ts';
 import { type Features, resolveFeatures, type SmmuCapabilities } from './capabilities.ts';
 import { CommandQueue } from './command-queue.ts';
 import { ConfigurationAccess } from './configuration-access.ts';
+import { DeviceCommands, type DevicePort } from './device-commands.ts';
 import { EventQueue } from './event-queue.ts';
 import { createFault } from './faults.ts';
 import { GlobalErrors } from './global-errors.ts';
 import { type HardwareMemory, joinAddress, writeDwords } from './memory.ts';
+import { PageRequestQueue } from './page-request-queue.ts';
 import { Queue } from './queue.ts';
 import { RegisterBank } from './register-bank.ts';
 import { Stage1Walker } from './stage1-walker.ts';
 import { Stage2Walker } from './stage2-walker.ts';
 import { Stages } from './stages.ts';
 import { StreamTable } from './stream-table.ts';
-import { Translator } from './translate.ts';
+import { Translator, type TranslatorParts } from './translate.ts';
 import { UnitState } from './unit-state.ts';
 
 /** What a unit is built on. */
@@ -31,8 +35,11 @@ export interface SmmuHardwareOptions {
   readonly memory: HardwareMemory;
   readonly capabilities?: SmmuCapabilities;
   readonly caches?: CacheOptions;
-  /** Where the unit's messages go; default: they are written to memory. */
-  readonly bus?: Pick<BusPort, 'raiseMessage'>;
+  /**
+   * Where the unit's messages go; default: interrupts are written to memory, and there are no
+   * devices with caches or page requests.
+   */
+  readonly bus?: Pick<BusPort, 'raiseMessage'> & DevicePort;
 }
 
 /** The hardware half: two register pages and a translation agent. */
@@ -42,7 +49,10 @@ export class SmmuHardware {
   readonly #bank = new RegisterBank(REGISTERS);
   readonly #state = new UnitState();
   readonly #translator: Translator;
+  readonly #ats: AtsService;
   readonly #events: EventQueue;
+  readonly #pageRequests: PageRequestQueue;
+  readonly #devices: DeviceCommands;
   readonly #commands: CommandQueue;
   readonly #raiseMessage: (address: number, data: number) => void;
 
@@ -60,8 +70,12 @@ export class SmmuHardware {
       this.#interrupt(spec.IRQ_CTRL.fields.GERROR_IRQEN.mask, spec.GERROR_IRQ),
     );
     this.#events = this.#createEventQueue(memory, errors);
+    this.#devices = new DeviceCommands(this.features, this.#state, bus ?? {});
     this.#commands = this.#createCommandQueue(memory, errors);
-    this.#translator = this.#createTranslator(memory);
+    const parts = this.#createRequestParts(memory);
+    this.#translator = new Translator(parts);
+    this.#ats = new AtsService(parts);
+    this.#pageRequests = this.#createPageRequestQueue(memory, errors, parts, bus ?? {});
     this.reset();
   }
 
@@ -76,6 +90,28 @@ export class SmmuHardware {
     );
   }
 
+  #createPageRequestQueue(
+    memory: HardwareMemory,
+    errors: GlobalErrors,
+    { configuration, state, features }: TranslatorParts,
+    bus: DevicePort,
+  ): PageRequestQueue {
+    const bank = this.#bank;
+    const prod = bank.words(spec.PRIQ_PROD);
+    const cons = bank.words(spec.PRIQ_CONS);
+    const lg2 = features.pageRequestQueueLg2;
+    const queue = new Queue(bank, spec.PRIQ_BASE, prod, cons, PAGE_REQUEST_BYTES, lg2);
+    const parts = { memory, features, state, errors, configuration, bus, prod, cons };
+    return new PageRequestQueue(queue, {
+      ...parts,
+      interrupt: (wasEmpty, last) => {
+        const lastOnly = decode(spec.PRIQ_IRQ.CFG2, bank.words(spec.PRIQ_IRQ.CFG2)).LO === 1;
+        if (lastOnly ? last : wasEmpty)
+          this.#interrupt(spec.IRQ_CTRL.fields.PRIQ_IRQEN.mask, spec.PRIQ_IRQ);
+      },
+    });
+  }
+
   #createCommandQueue(memory: HardwareMemory, errors: GlobalErrors): CommandQueue {
     const bank = this.#bank;
     const prod = bank.words(spec.CMDQ_PROD);
@@ -84,10 +120,18 @@ export class SmmuHardware {
     const lg2 = features.commandQueueLg2;
     const queue = new Queue(bank, spec.CMDQ_BASE, prod, cons, COMMAND_BYTES, lg2);
     const raiseMessage = this.#raiseMessage;
-    return new CommandQueue(queue, { memory, features, caches, errors, cons, raiseMessage });
+    return new CommandQueue(queue, {
+      memory,
+      features,
+      caches,
+      errors,
+      devices: this.#devices,
+      cons,
+      raiseMessage,
+    });
   }
 
-  #createTranslator(memory: HardwareMemory): Translator {
+  #createRequestParts(memory: HardwareMemory): TranslatorParts {
     const { features, caches } = this;
     const state = this.#state;
     const fault = createFault();
@@ -96,15 +140,8 @@ export class SmmuHardware {
     const table = new StreamTable(memory, state, features, fault, stage2);
     const events = this.#events;
     const configuration = new ConfigurationAccess(caches, table, fault);
-    return new Translator({
-      state,
-      features,
-      caches,
-      configuration,
-      stages: new Stages(caches, stage1, stage2),
-      events,
-      fault,
-    });
+    const stages = new Stages(caches, stage1, stage2);
+    return { state, features, caches, configuration, stages, events, fault };
   }
 
   /** Power-on state: registers at their reset values, caches empty, translation off. */
@@ -115,7 +152,9 @@ export class SmmuHardware {
       if (register !== undefined) this.#bank.words(register)[0] = value;
     }
     this.#events.queue.reload();
+    this.#pageRequests.queue.reload();
     this.#commands.queue.reload();
+    this.#devices.timedOut = false;
     this.#enablesChanged();
     this.#reloadState();
     this.caches.invalidateAll();
@@ -133,6 +172,32 @@ export class SmmuHardware {
    */
   translatePage(sid: number, pasid: number, iovaPfn: number, access: number, offset = 0): number {
     return this.#translator.translate(sid, pasid, iovaPfn, access, offset);
+  }
+
+  /** Answer an ATS translation request; `access` without WRITE is a request with NW=1. */
+  translationRequest(
+    sid: number,
+    pasid: number,
+    iovaPfn: number,
+    access: number,
+    completion: AtsCompletion,
+  ): void {
+    this.#ats.translationRequest(sid, pasid, iovaPfn, access, completion);
+  }
+
+  /**
+   * Check one page of a translated request. @hot
+   *
+   * @param pfn 4 KiB frame of a completion: PA, or IPA with split-stage ATS
+   * @returns 4 KiB frame, or negative when aborted
+   */
+  translatedPage(sid: number, _pasid: number, pfn: number, access: number): number {
+    return this.#ats.translated(sid, pfn, access);
+  }
+
+  /** Take a page request; the answer comes back over the bus. */
+  pageRequest(request: PageRequest): void {
+    this.#pageRequests.accept(request);
   }
 
   /** Read a dword of the register pages; 0 where there is no register. */
@@ -167,8 +232,8 @@ export class SmmuHardware {
   #isGuarded(register: Register): boolean {
     const cr0 = this.#bank.words(spec.CR0)[0] as number;
     const irq = this.#bank.words(spec.IRQ_CTRL)[0] as number;
-    const { SMMUEN, CMDQEN, EVENTQEN } = spec.CR0.fields;
-    const { GERROR_IRQEN, EVENTQ_IRQEN } = spec.IRQ_CTRL.fields;
+    const { SMMUEN, CMDQEN, EVENTQEN, PRIQEN } = spec.CR0.fields;
+    const { GERROR_IRQEN, EVENTQ_IRQEN, PRIQ_IRQEN } = spec.IRQ_CTRL.fields;
     switch (register) {
       case spec.CR2:
       case spec.STRTAB_BASE:
@@ -188,6 +253,15 @@ export class SmmuHardware {
       case spec.EVENTQ_IRQ.CFG1:
       case spec.EVENTQ_IRQ.CFG2:
         return (irq & EVENTQ_IRQEN.mask) !== 0;
+      case spec.PRIQ_BASE:
+      case spec.PRIQ_PROD:
+        return !this.features.pri || (cr0 & PRIQEN.mask) !== 0;
+      case spec.PRIQ_CONS:
+        return !this.features.pri;
+      case spec.PRIQ_IRQ.CFG0:
+      case spec.PRIQ_IRQ.CFG1:
+      case spec.PRIQ_IRQ.CFG2:
+        return !this.features.pri || (irq & PRIQ_IRQEN.mask) !== 0;
       default:
         return false;
     }
@@ -214,6 +288,9 @@ export class SmmuHardware {
       case spec.EVENTQ_BASE:
         this.#events.queue.reload();
         break;
+      case spec.PRIQ_BASE:
+        this.#pageRequests.queue.reload();
+        break;
       default:
         this.#reloadState();
     }
@@ -223,18 +300,25 @@ export class SmmuHardware {
   #enablesChanged(): void {
     const words = this.#bank.words(spec.CR0);
     const { PRIQEN, ATSCHK, VMW } = spec.CR0.fields;
-    words[0] = (words[0] as number) & ~(PRIQEN.mask | ATSCHK.mask | VMW.mask);
+    const { pri, ats } = this.features;
+    const absent = VMW.mask | (pri ? 0 : PRIQEN.mask) | (ats ? 0 : ATSCHK.mask);
+    words[0] = (words[0] as number) & ~absent;
     this.#bank.words(spec.CR0ACK)[0] = words[0];
     const cr0 = decode(spec.CR0, words);
     this.#events.enabled = cr0.EVENTQEN === 1;
+    this.#pageRequests.enabled = cr0.PRIQEN === 1;
     this.#commands.enabled = cr0.CMDQEN === 1;
   }
 
   #reloadState(): void {
     const bank = this.#bank;
     const state = this.#state;
-    state.enabled = decode(spec.CR0, bank.words(spec.CR0)).SMMUEN === 1;
-    state.recordInvalidStreams = decode(spec.CR2, bank.words(spec.CR2)).RECINVSID === 1;
+    const { SMMUEN, ATSCHK } = decode(spec.CR0, bank.words(spec.CR0));
+    const cr2 = decode(spec.CR2, bank.words(spec.CR2));
+    state.enabled = SMMUEN === 1;
+    state.checkTranslated = ATSCHK === 1;
+    state.recordInvalidStreams = cr2.RECINVSID === 1;
+    state.recordAtsErrors = cr2.REC_CFG_ATS === 1 && this.features.recordsAtsErrors;
     const gbpa = bank.words(spec.GBPA);
     gbpa[0] = (gbpa[0] as number) & ~spec.GBPA.fields.UPDATE.mask;
     state.bypassAborts = decode(spec.GBPA, gbpa).ABORT === 1;
@@ -294,6 +378,10 @@ const REGISTERS: readonly Register[] = [
   spec.EVENTQ_PROD,
   spec.EVENTQ_CONS,
   ...Object.values(spec.EVENTQ_IRQ),
+  spec.PRIQ_BASE,
+  spec.PRIQ_PROD,
+  spec.PRIQ_CONS,
+  ...Object.values(spec.PRIQ_IRQ),
 ];
 
 /** Make a unit; see {@link SmmuHardwareOptions}. */

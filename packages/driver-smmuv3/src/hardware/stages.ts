@@ -11,11 +11,12 @@ import type { Caches } from './caches.ts';
 import { GLOBAL_TAG } from './command-queue.ts';
 import type { Stage1Config, Stage2Config, StreamConfig } from './configuration.ts';
 import { PRIVILEGED_SHIFT, type Stage1Walker } from './stage1-walker.ts';
-import type { Stage2Walker } from './stage2-walker.ts';
+import { RIGHT, type Stage2Walker } from './stage2-walker.ts';
 
 /** Tag bits that keep entries of different kinds of stream with one VMID apart. */
 const CONFIG_SHIFT = 16;
 const ASET_SHIFT = 19;
+const EVERY_RIGHT = RIGHT.READ | RIGHT.WRITE | RIGHT.EXEC;
 
 /** Lookup key of translations of an IPA, which stage 2 alone makes. @hot */
 export const stage2Source = (stream: StreamConfig): number =>
@@ -101,6 +102,10 @@ export class Stages {
     this.pfn = stage1.pfn;
     this.rights = stage1.rights;
     this.sizeLg2 = stage1.sizeLg2;
+    // A translation request may ask where nothing is allowed: stage 2 has no part in that.
+    if ((privileged ? this.rights >>> PRIVILEGED_SHIFT : this.rights & EVERY_RIGHT) === 0) {
+      return false;
+    }
     if (stream.stage2 !== undefined && this.#combine(stream.stage2, need)) return true;
     this.#insert(stream, context, pfn);
     return false;

@@ -4,7 +4,7 @@
  * @spec SMMUv3 5.2.2 (validity of STE)
  */
 import { decode } from '@iommukit/bits';
-import { S1_FMT, STE, STE_CONFIG } from '../spec/stream-table-entry.ts';
+import { EATS, S1_FMT, STE, STE_CONFIG } from '../spec/stream-table-entry.ts';
 import { ADDRESS_BITS, type Features } from './capabilities.ts';
 import type { Stage2Config, StreamConfig } from './configuration.ts';
 import { granuleOfTg0, stage2StartLevel, startTableBytes } from './geometry.ts';
@@ -15,6 +15,7 @@ type SteFields = ReturnType<typeof decodeSte>;
 const USES_S1 = 1;
 const USES_S2 = 2;
 const ENABLED = 4;
+const RESERVED_EATS = 3;
 /** S2T0SZ without small translation tables. */
 const MAX_T0SZ = 39;
 
@@ -27,6 +28,8 @@ const BAD: StreamConfig = {
   cdMax: 0,
   cdFormat: S1_FMT.LINEAR,
   defaultSubstream: 0,
+  eats: EATS.OFF,
+  answersWithPasid: false,
 };
 
 const ABORT: StreamConfig = { ...BAD, bad: false };
@@ -39,6 +42,7 @@ export const resolveStreamEntry = (words: ArrayLike<number>, features: Features)
   const usesS1 = (ste.CONFIG & USES_S1) !== 0;
   const usesS2 = (ste.CONFIG & USES_S2) !== 0;
   if ((usesS1 && !features.stage1) || (usesS2 && !features.stage2)) return BAD;
+  if (!isAtsLegal(ste, features)) return BAD;
   if (usesS1 && !isStage1Legal(ste, usesS2, features)) return BAD;
   const stage2 = usesS2 ? resolveStage2(ste, features) : undefined;
   if (usesS2 && stage2 === undefined) return BAD;
@@ -55,7 +59,18 @@ export const resolveStreamEntry = (words: ArrayLike<number>, features: Features)
     cdMax: substreams ? ste.S1CDMAX : 0,
     cdFormat: ste.S1FMT === 3 ? S1_FMT.LINEAR : ste.S1FMT,
     defaultSubstream: ste.S1DSS,
+    eats: features.ats && ste.EATS !== RESERVED_EATS ? ste.EATS : EATS.OFF,
+    answersWithPasid: ste.PPAR === 1,
   };
+};
+
+/** Rules 3 and 4: split-stage ATS and stalls at stage 2. */
+const isAtsLegal = (ste: SteFields, { ats, splitStageAts }: Features): boolean => {
+  if (!ats || ste.CONFIG === STE_CONFIG.BYPASS) return true;
+  if (ste.EATS === EATS.SPLIT_STAGE) {
+    return ste.CONFIG === STE_CONFIG.NESTED && ste.S2S === 0 && splitStageAts;
+  }
+  return !(ste.EATS === EATS.FULL && (ste.CONFIG & USES_S2) !== 0 && ste.S2S === 1);
 };
 
 const isStage1Legal = (ste: SteFields, nested: boolean, features: Features): boolean => {

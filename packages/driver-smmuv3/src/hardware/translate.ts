@@ -136,7 +136,7 @@ export class Translator {
 }
 
 /** An atomic reads and writes; execute counts for reads only; a request for nothing reads. */
-const rightsNeeded = (access: number): number => {
+export const rightsNeeded = (access: number): number => {
   if ((access & ACCESS.ATOMIC) !== 0) return RIGHT.READ | RIGHT.WRITE;
   if ((access & ACCESS.WRITE) !== 0) return access & (RIGHT.READ | RIGHT.WRITE);
   const need = access & EVERY_RIGHT;

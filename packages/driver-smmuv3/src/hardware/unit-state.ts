@@ -7,6 +7,10 @@ export class UnitState {
   enabled = false;
   /** CR2.RECINVSID. */
   recordInvalidStreams = false;
+  /** CR0.ATSCHK: translated requests are looked at. */
+  checkTranslated = false;
+  /** CR2.REC_CFG_ATS: configuration errors of ATS requests are recorded. */
+  recordAtsErrors = false;
   /** GBPA.ABORT. */
   bypassAborts = false;
   /** Byte address of the stream table, aligned as its shape asks. */

@@ -85,6 +85,47 @@ export const TLBI = defineLayout({
   },
 });
 
+const DEVICE_FIELDS = {
+  OPCODE,
+  SSEC,
+  SSV: flag(11, 'SubstreamID is valid: the message has a PASID'),
+  SSID: uint(31, 12, 'SubstreamID'),
+  SID: uint(63, 32, 'StreamID'),
+} as const;
+
+/** ATC_INV.Size beyond which there is no more address. */
+export const ATC_SIZE_ALL = 52;
+
+/** ATC_INV. */
+export const ATC_INV = defineLayout({
+  name: 'ATC_INV',
+  bits: 128,
+  spec: 'SMMUv3 4.5.1',
+  doc: "forget translations in a device's own cache (ATC)",
+  fields: {
+    ...DEVICE_FIELDS,
+    GLOBAL: flag(9, 'with SSV: global translations of every PASID too'),
+    SIZE: uint(69, 64, 'lg2 of 4 KiB pages; 52 = all'),
+    ADDR: addr(127, 76, 'start, aligned to the size'),
+  },
+});
+
+/** PRI_RESP.Resp. */
+export const PRI_RESPONSE = { FAILURE: 0, INVALID_REQUEST: 1, SUCCESS: 2 } as const;
+
+/** PRI_RESP. */
+export const PRI_RESP = defineLayout({
+  name: 'PRI_RESP',
+  bits: 128,
+  spec: 'SMMUv3 4.5.2',
+  doc: 'answer a page request group',
+  fields: {
+    ...DEVICE_FIELDS,
+    PRG_INDEX: uint(72, 64, 'page request group'),
+    RESP: enumeration(77, 76, PRI_RESPONSE, 'answer'),
+  },
+});
+
 /** SYNC. */
 export const SYNC = defineLayout({
   name: 'SYNC',

@@ -67,6 +67,26 @@ export const FETCH_RECORD = defineLayout({
   },
 });
 
+/** F_BAD_ATS_TREQ: what the translation request asked for, and its address. */
+export const ATS_REQUEST_RECORD = defineLayout({
+  name: 'ATS_REQUEST_RECORD',
+  bits: 256,
+  spec: 'SMMUv3 7.3.6',
+  doc: 'a translation request that is not allowed',
+  fields: {
+    CODE: enumeration(7, 0, EVENT, 'event code'),
+    SSV: flag(11, 'SubstreamID is valid'),
+    SSID: uint(31, 12, 'SubstreamID'),
+    SID: uint(63, 32, 'StreamID'),
+    SPAN: uint(67, 64, 'translations asked for'),
+    PRIV: flag(92, 'privileged'),
+    EXEC: flag(93, 'execute'),
+    WRITE: flag(94, 'write: not NW'),
+    READ: flag(95, 'read: always 1'),
+    ADDR: addr(191, 140, 'page that was asked for'),
+  },
+});
+
 /** What each event means, for people. */
 export const EVENT_DOC: Readonly<Record<keyof typeof EVENT, string>> = {
   F_UUT: 'a request of a kind that is not supported',

@@ -259,6 +259,13 @@ export const EVENTQ_PROD = queueIndex('EVENTQ_PROD', 0x100a8, 'event queue produ
 /** EVENTQ_CONS, on page 1. */
 export const EVENTQ_CONS = queueIndex('EVENTQ_CONS', 0x100ac, 'event queue consumer index');
 
+/** PRIQ_BASE. */
+export const PRIQ_BASE = queueBase('PRIQ_BASE', 0xc0, 'page request queue base');
+/** PRIQ_PROD, on page 1. */
+export const PRIQ_PROD = queueIndex('PRIQ_PROD', 0x100c8, 'page request queue producer index');
+/** PRIQ_CONS, on page 1. */
+export const PRIQ_CONS = queueIndex('PRIQ_CONS', 0x100cc, 'page request queue consumer index');
+
 const messageRegisters = (name: string, offset: number) => ({
   CFG0: defineRegister({
     name: `${name}_CFG0`,
@@ -293,3 +300,21 @@ const messageRegisters = (name: string, offset: number) => ({
 export const GERROR_IRQ = messageRegisters('GERROR_IRQ', 0x68);
 /** Message of the event queue. */
 export const EVENTQ_IRQ = messageRegisters('EVENTQ_IRQ', 0xb0);
+
+const PRIQ_MESSAGE = messageRegisters('PRIQ_IRQ', 0xd0);
+/** Message of the page request queue. */
+export const PRIQ_IRQ = {
+  ...PRIQ_MESSAGE,
+  CFG2: defineRegister({
+    name: 'PRIQ_IRQ_CFG2',
+    offset: 0xdc,
+    bits: 32,
+    spec: 'SMMUv3 6.3.37',
+    doc: 'message attributes, and when it is sent',
+    fields: {
+      MEM_ATTR: { ...uint(3, 0), access: RW },
+      SH: { ...uint(5, 4), access: RW },
+      LO: { ...flag(31, 'only for the last request of a group'), access: RW },
+    },
+  }),
+} as const;

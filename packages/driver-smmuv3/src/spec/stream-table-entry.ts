@@ -25,6 +25,8 @@ export const L1STD = defineLayout({
 export const STE_CONFIG = { ABORT: 0, BYPASS: 4, S1: 5, S2: 6, NESTED: 7 } as const;
 /** STE.S1Fmt. */
 export const S1_FMT = { LINEAR: 0, TWO_LEVEL_4K: 1, TWO_LEVEL_64K: 2 } as const;
+/** STE.EATS: what ATS requests get; 3 acts as 0. */
+export const EATS = { OFF: 0, FULL: 1, SPLIT_STAGE: 2 } as const;
 /** STE.S1DSS: requests without SubstreamID where there are substreams. */
 export const S1_DSS = { TERMINATE: 0, BYPASS: 1, SSID0: 2 } as const;
 
@@ -54,7 +56,7 @@ export const STE = defineLayout({
     S2FWB: flag(89, 'forced write-back attributes'),
     S1MPAM: flag(90),
     S1STALLD: flag(91, 'stage 1 must not stall'),
-    EATS: uint(93, 92, 'ATS: 0 off, 1 full, 2 split stage'),
+    EATS: enumeration(93, 92, EATS, 'what ATS requests get'),
     STRW: uint(95, 94, 'stream world: 0 EL1, 2 EL2'),
     MEMATTR: uint(99, 96),
     MTCFG: flag(100),
