@@ -34,8 +34,11 @@ export const BLOCKED = -1;
  */
 export const RAZ_WI = -2;
 
-/** First of the codes for stalled requests; see {@link stalledRequest}. */
-const FIRST_STALLED = -16;
+/**
+ * First of the codes for stalled requests; see {@link stalledRequest}. Negative answers above it are
+ * those of blocked requests: agents may tell reasons apart with them.
+ */
+const FIRST_STALLED = -0x1_0000;
 
 /**
  * What {@link TranslationAgent.translatePage} returns for a request that it keeps until software
