@@ -36,10 +36,14 @@ interface NestingVectors {
   readonly vevent: readonly VeventVector[];
 }
 
+/** Examples by topic; the caller says what it looks at. */
+export const loadVectors = <T>(): T =>
+  JSON.parse(
+    gunzipSync(readFileSync(new URL('data/smmuv3-vectors.json.gz', import.meta.url))).toString(),
+  ) as T;
+
 /** Examples of nesting. */
-export const NESTING_VECTORS = JSON.parse(
-  gunzipSync(readFileSync(new URL('data/smmuv3-vectors.json.gz', import.meta.url))).toString(),
-) as NestingVectors;
+export const NESTING_VECTORS = loadVectors<NestingVectors>();
 
 /** u32 words of 64-bit words in hexadecimal. */
 export const wordsOf = (texts: readonly string[]): Uint32Array =>

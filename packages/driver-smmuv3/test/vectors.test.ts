@@ -122,10 +122,6 @@ const wordsOf = (qwords: readonly string[]): Uint32Array => {
 
 /** Checks that rest on features that this unit does not have. */
 const NEEDS: Readonly<Record<string, string>> = {
-  'EATS=2 with Config 6': 'ATS',
-  'EATS=2 with Config 7, S2S=1': 'ATS',
-  'EATS=1 with S2S=1': 'ATS',
-  'EATS=2 with Config 5': 'ATS',
   'STRW=1': 'EL2 stream worlds (IDR0.HYP)',
   'STRW=2': 'EL2 stream worlds (IDR0.HYP)',
   'S2S=0 with stall model 2': 'forced stalling',

@@ -163,11 +163,16 @@ describe('ATS and the device TLB (PCIe 10.3)', () => {
     { what: 'another page', pasid: 1, pfn: 1, sizeLg2: 12, left: true },
     { what: 'a 2 MiB range around it', pasid: 1, pfn: 17, sizeLg2: 21, left: false },
     { what: 'everything', pasid: 1, pfn: 0, sizeLg2: 64, left: false },
-  ])('an invalidation of $what leaves the entry: $left', ({ pasid, pfn, sizeLg2, left }) => {
+    { what: 'no PASID', pasid: -1, pfn: 0, sizeLg2: 12, left: true },
+    { what: 'every PASID', pasid: -1, pfn: 0, sizeLg2: 12, global: true, left: false },
+    { what: 'every PASID elsewhere', pasid: -1, pfn: 1, sizeLg2: 12, global: true, left: true },
+    { what: 'global entries', pasid: 2, pfn: 0, sizeLg2: 12, global: true, left: true },
+  ])('an invalidation of $what leaves the entry: $left', (invalidation) => {
+    const { pasid, pfn, sizeLg2, global = false, left } = invalidation;
     const { machine, endpoint, agent, frame } = setup();
     agent.pages.set('1/0', { pfn: frame, write: true });
     endpoint.atsTranslate(0, true, { pasid: 1 });
-    machine.invalidateDeviceTlb(endpoint.rid, pasid, pfn, sizeLg2, false);
+    machine.invalidateDeviceTlb(endpoint.rid, pasid, pfn, sizeLg2, global);
     endpoint.atsTranslate(0, true, { pasid: 1 });
     expect(agent.translationRequests).toBe(left ? 1 : 2);
   });

@@ -142,8 +142,9 @@ describe('SMMUv3 4: commands', () => {
   test.each([
     ['an unknown opcode', Uint32Array.of(0x7f, 0, 0, 0)],
     ['SSEC', cfgi(COMMAND.CFGI_STE, { SID, SSEC: 1 })],
-    ['ATC_INV without ATS', Uint32Array.of(COMMAND.ATC_INV, SID, 0, 0)],
-    ['PRI_RESP without PRI', Uint32Array.of(COMMAND.PRI_RESP, SID, 0, 0)],
+    ['ATC_INV with Size 53', Uint32Array.of(COMMAND.ATC_INV, SID, 53, 0)],
+    ['ATC_INV with SSEC', Uint32Array.of(COMMAND.ATC_INV | 0x400, SID, 0, 0)],
+    ['PRI_RESP with Resp 3', Uint32Array.of(COMMAND.PRI_RESP, SID, 0x3000, 0)],
     ['RESUME without stalling', Uint32Array.of(COMMAND.RESUME, SID, 0, 0)],
     ['SYNC with CS=3', sync({ CS: 3 })],
     ['a range granule without size', tlbi(COMMAND.TLBI_S2_IPA, { VMID: 7, TG: 1 })],
@@ -178,6 +179,16 @@ describe('SMMUv3 4: commands', () => {
     t.run(sync({ CS: 1, MSI_ADDR: DATA, MSI_DATA: 5 }), sync({ CS: 1 }));
     expect(t.messages).toEqual([DATA]);
     expect(consumed(t)).toBe(2);
+  });
+
+  test.each([
+    ['ATC_INV', COMMAND.ATC_INV, { ATS: 0 }],
+    ['PRI_RESP', COMMAND.PRI_RESP, { PRI: 0 }],
+    ['PRI_RESP', COMMAND.PRI_RESP, { ATS: 0 }],
+  ])('%s of an absent feature is illegal', (_, opcode, idr0) => {
+    const t = setUp({ idr0 });
+    t.run(Uint32Array.of(opcode, SID, 0, 0));
+    expect([consumed(t), errorOf(t)]).toEqual([0, 1]);
   });
 
   test('stage commands of an absent stage are illegal', () => {
