@@ -18,7 +18,8 @@ import {
 } from './hardware/index.ts';
 import { bringUp, type UnitParts } from './host/bring-up.ts';
 import { HW_INFO_TYPE_ARM_SMMUV3 } from './host/hw-info.ts';
-import { SmmuUnit } from './host/unit.ts';
+import { checkReservedMemory, type ReservedMemory } from './host/reserved-regions.ts';
+import { type HostOptions, SmmuUnit } from './host/unit.ts';
 
 /** What {@link smmuv3} takes. */
 export interface SmmuOptions {
@@ -28,6 +29,15 @@ export interface SmmuOptions {
   readonly caches?: CacheOptions;
   /** Name of the driver; units are called after it; default `'arm-smmuv3'`. */
   readonly name?: string;
+  /** Most memory that page tables may take, a multiple of 2 MiB; default and limit 4 GiB. */
+  readonly maxTableBytes?: number;
+  /** Memory that firmware reserved for some devices (RMR nodes of the IORT). */
+  readonly rmrs?: readonly ReservedMemory[];
+  /**
+   * Firmware says that DMA through the unit snoops whatever the attributes (CANWBS of the IORT):
+   * domains can then enforce cache coherency. Default false.
+   */
+  readonly canWbs?: boolean;
 }
 
 /** A unit of this driver: the host half, and for tools the hardware below it. */
@@ -42,8 +52,9 @@ export class SmmuIommuUnit extends SmmuUnit {
     agent: TranslationAgent,
     parts: UnitParts,
     pool: PageTablePool,
+    options: HostOptions,
   ) {
-    super(driver, agent, parts, pool);
+    super(driver, agent, parts, pool, options);
     this.hardware = hardware;
   }
 }
@@ -51,10 +62,11 @@ export class SmmuIommuUnit extends SmmuUnit {
 /**
  * Arm SMMUv3.
  *
- * `create` throws RangeError for features that are not modelled; ENODEV for a unit without stage
- * 2, the 4K granule or MSI; ENOMEM.
+ * @throws {IommuError} EINVAL for a malformed RMR; `create` throws RangeError for features that are
+ *   not modelled, ENODEV for a unit without the 4K granule or MSI, ENOMEM
  */
 export const smmuv3 = (options: SmmuOptions = {}): IommuDriver => {
+  checkReservedMemory(options.rmrs ?? []);
   const driver: IommuDriver = defineDriver({
     apiVersion: DRIVER_API_VERSION,
     name: options.name ?? 'arm-smmuv3',
@@ -72,7 +84,12 @@ const createUnit = (driver: IommuDriver, host: UnitHost, options: SmmuOptions): 
     ...(options.capabilities && { capabilities: options.capabilities }),
     ...(options.caches && { caches: options.caches }),
   });
-  const parts = bringUp(hardware, host, `${driver.name}${machine.units.length}`);
-  const pool = createPoolIn(machine.memory, parts.context.caps.oaBits);
-  return new SmmuIommuUnit(hardware, driver, hardware, parts, pool);
+  const parts = bringUp(hardware, host, {
+    name: `${driver.name}${machine.units.length}`,
+    canWbs: options.canWbs ?? false,
+  });
+  const pool = createPoolIn(machine.memory, parts.context.caps.oaBits, options.maxTableBytes);
+  return new SmmuIommuUnit(hardware, driver, hardware, parts, pool, {
+    rmrs: options.rmrs ?? [],
+  });
 };

@@ -12,12 +12,19 @@ import { EventQueueService } from './faults.ts';
 import { Invalidate } from './invalidate.ts';
 import type { RegisterFile } from './register-file.ts';
 import { StreamTable } from './stream-table.ts';
+import { TagAllocator } from './tag-allocator.ts';
 import type { UnitContext } from './unit-context.ts';
-import { VmidAllocator } from './vmid-allocator.ts';
 
 /** Tables and queues: inner shareable, write-back. */
 const INNER_SHAREABLE_WRITE_BACK = 0xd75;
 const MAX_POLLS = 1000;
+
+/** What a unit is besides its registers. */
+export interface BringUpOptions {
+  readonly name: string;
+  /** Firmware says that DMA through the unit snoops whatever the attributes (IORT, CANWBS). */
+  readonly canWbs: boolean;
+}
 
 /** A unit that is up. */
 export interface UnitParts {
@@ -30,7 +37,11 @@ export interface UnitParts {
  *
  * @throws {IommuError} ENODEV when the unit cannot be used; EIO when it does not answer; ENOMEM
  */
-export const bringUp = (registers: RegisterFile, host: UnitHost, name: string): UnitParts => {
+export const bringUp = (
+  registers: RegisterFile,
+  host: UnitHost,
+  { name, canWbs }: BringUpOptions,
+): UnitParts => {
   const caps = readCapabilities(registers);
   const memory = new HostMemory(host.machine.memory);
   takeOver(registers);
@@ -40,7 +51,9 @@ export const bringUp = (registers: RegisterFile, host: UnitHost, name: string): 
   table.program(registers);
   const queue = new CommandQueue(registers, memory, caps.commandQueueLg2);
   queue.program();
-  const { CMDQEN, EVENTQEN, SMMUEN } = CR0.fields;
+  const { CMDQEN, EVENTQEN, SMMUEN, ATSCHK } = CR0.fields;
+  // Translated requests are checked against the stream table where devices can send them.
+  const checks = caps.ats ? ATSCHK.mask : 0;
   enable(registers, CMDQEN.mask);
   const invalidate = new Invalidate(queue, caps.rangeInvalidation);
   invalidate.all();
@@ -48,11 +61,14 @@ export const bringUp = (registers: RegisterFile, host: UnitHost, name: string): 
   const events = new EventQueueService(registers, memory, host, caps.eventQueueLg2);
   registers.writeReg32(IRQ_CTRL.offset, 0);
   events.program(host.machine.allocMessageAddress(() => events.service()));
-  enable(registers, CMDQEN.mask | EVENTQEN.mask);
+  enable(registers, CMDQEN.mask | EVENTQEN.mask | checks);
   registers.writeReg32(IRQ_CTRL.offset, IRQ_CTRL.fields.EVENTQ_IRQEN.mask);
-  enable(registers, CMDQEN.mask | EVENTQEN.mask | SMMUEN.mask);
-  const vmids = new VmidAllocator(caps.vmidBits);
-  return { context: { name, host, caps, invalidate, table, vmids, devices: new Map() }, events };
+  enable(registers, CMDQEN.mask | EVENTQEN.mask | SMMUEN.mask | checks);
+  const asids = new TagAllocator('ASID', caps.asidBits, 'EBUSY');
+  const vmids = new TagAllocator('VMID', caps.vmidBits, 'ENOSPC');
+  const devices = new Map();
+  const parts = { name, host, caps, canWbs, memory, invalidate, table, asids, vmids, devices };
+  return { context: parts, events };
 };
 
 /** An earlier owner's translation goes off; meanwhile every request aborts. */

@@ -1,105 +1,140 @@
 /**
- * Paging domains: a stage-2 table of the host, its pending invalidations, the entries that point
- * to it.
+ * Paging domains: a stage-1 or stage-2 table of the host, its tag, its pending invalidations, and
+ * how entries point to it.
  *
- * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c (arm_smmu_domain_finalise_s2)
+ * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c (arm_smmu_domain_finalise)
  */
-import { encode } from '@iommukit/bits';
-import { type IommuUnit, type PagingDomain, refuse } from '@iommukit/core';
+import { type DirtyOps, type IommuUnit, type PagingDomain, refuse } from '@iommukit/core';
 import {
-  armStage2,
   createTable,
   type LeafRecord,
   type PageTable,
   type PageTablePool,
 } from '@iommukit/pgtable-fast';
-import { STE, STE_CONFIG } from '../spec/stream-table-entry.ts';
+import { CacheTags, TAG, type TagKind } from './cache-tags.ts';
+import { contextDescriptor } from './context-descriptors.ts';
+import type { DeviceState } from './device-state.ts';
+import { DirtyTracking } from './dirty.ts';
+import { formatOf, type TableShape } from './geometry.ts';
 import { PendingRanges } from './pending-ranges.ts';
-import { type SmmuIdentityDomain, TranslatingDomain, USE_INCOMING } from './translating-domain.ts';
+import { type StreamTraits, stage2Entry } from './stream-entries.ts';
+import { TranslatingDomain } from './translating-domain.ts';
 import type { UnitContext } from './unit-context.ts';
 
-/** What a device can be attached to. */
-export type AttachableDomain = SmmuPagingDomain | SmmuIdentityDomain;
-
+const OP = 'IOMMU_HWPT_ALLOC';
 const PAGE_LG2 = 12;
-const PAGE_BYTES = 4096;
 const E2BIG = -7;
 const ERANGE = -34;
-/** S2SL0 of 4K tables by start level 0, 1, 2. */
-const SL0_OF_START = [2, 1, 0] as const;
-/** Walk attributes: inner and outer write-back, inner shareable. */
-const WRITE_BACK = 1;
-const INNER_SHAREABLE = 3;
 
-/** A stage-2 domain with the 4K granule. */
+/** How a paging domain is made. */
+export interface PagingDomainOptions {
+  readonly shape: TableShape;
+  readonly nestParent: boolean;
+  readonly pasidCompatible: boolean;
+}
+
+/** A domain over a table of the host, for devices of the unit that made it. */
 export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain {
   readonly kind = 'paging';
   readonly granuleLg2 = PAGE_LG2;
   readonly apertureStartFrame = 0;
   readonly apertureLastFrame: number;
-  readonly nestParent = false;
-  readonly pasidCompatible = false;
-  readonly enforcesCacheCoherency = false;
-  readonly pageSizesLg2: readonly number[];
-  readonly #table: PageTable;
+  readonly options: PagingDomainOptions;
+  readonly table: PageTable;
+  /** ASID of stage 1, VMID of stage 2. */
+  readonly tag: number;
+  /** What a change of the table must reach. */
+  readonly tags = new CacheTags();
+  readonly dirty?: DirtyOps;
   readonly #pending = new PendingRanges();
+  readonly #secondSmallestPage: number;
   readonly #leaf: LeafRecord = { iovaPfn: 0, oaPfn: 0, pages: 0, level: 0, wordLo: 0, wordHi: 0 };
+  #forcesSnooping = false;
 
-  /** @throws {Error} when the pool is full */
-  constructor(unit: IommuUnit, context: UnitContext, pool: PageTablePool, smallOnly: boolean) {
+  /** @throws {IommuError} ENOMEM when the pool is full; ENOSPC or EBUSY without a free tag */
+  constructor(
+    unit: IommuUnit,
+    context: UnitContext,
+    pool: PageTablePool,
+    options: PagingDomainOptions,
+  ) {
     super(unit, context);
-    const { ipaBits, oaBits } = context.caps;
-    const format = armStage2({
-      granule: PAGE_BYTES,
-      iovaBits: ipaBits,
-      oaBits,
-      ...(smallOnly && { pageSizesLg2: [PAGE_LG2] }),
-    });
-    this.#table = createTable(pool, format);
-    this.pageSizesLg2 = this.#table.pageSizesLg2;
-    this.apertureLastFrame = 2 ** (ipaBits - PAGE_LG2) - 1;
+    this.options = options;
+    const format = formatOf(context.caps, options.shape);
+    this.apertureLastFrame = 2 ** (format.iovaBits - PAGE_LG2) - 1;
+    this.#secondSmallestPage = 2 ** ((format.pageSizesLg2[1] ?? format.iovaBits) - PAGE_LG2);
+    this.table = inPool(() => createTable(pool, format));
+    try {
+      this.tag = this.#allocator.take(OP);
+    } catch (error) {
+      this.table.destroy();
+      throw error;
+    }
+    if (options.shape.dirtyTracking) this.dirty = new DirtyTracking(this);
+  }
+
+  get usesCdTable(): boolean {
+    return this.options.shape.stage === 1;
+  }
+  get pageSizesLg2(): readonly number[] {
+    return this.table.pageSizesLg2;
+  }
+  get nestParent(): boolean {
+    return this.options.nestParent;
+  }
+  get pasidCompatible(): boolean {
+    return this.options.pasidCompatible;
+  }
+  get enforcesCacheCoherency(): boolean {
+    return this.#forcesSnooping;
   }
 
   mapRuns(iovaFrame: number, runs: Float64Array, runCount: number, prot: number): number {
     if (iovaFrame + framesOf(runs, runCount) - 1 > this.apertureLastFrame) return ERANGE;
-    return this.#table.mapRuns(iovaFrame, runs, runCount, prot);
+    return this.table.mapRuns(iovaFrame, runs, runCount, prot);
   }
 
   unmap(iovaFrame: number, count: number): number {
     const last = this.#endOfLeafAt(iovaFrame + count - 1);
-    const unmapped = this.#table.unmapRange(iovaFrame, count);
-    if (unmapped > 0) this.#pending.add(iovaFrame, last);
+    const leafLg2 = this.#uniformLeafLg2(iovaFrame, last);
+    const unmapped = this.table.unmapRange(iovaFrame, count);
+    if (unmapped > 0) this.#pending.add(iovaFrame, last, leafLg2);
     return unmapped;
   }
 
   sync(): void {
-    const freed = this.#table.takeFreedTables();
-    const pending = this.#pending;
-    for (const [{ invalidate }, { vmid }] of this.uses) {
-      for (let at = 0; at < pending.count; at++) {
-        invalidate.stage2(vmid, pending.startAt(at), pending.lastAt(at), freed === 0);
-      }
-      invalidate.submit();
-    }
-    pending.clear();
-    if (freed !== 0) this.#table.freeTables(freed);
+    const freed = this.table.takeFreedTables();
+    this.tags.flush(this.#pending, freed === 0);
+    this.#pending.clear();
+    if (freed !== 0) this.table.freeTables(freed);
   }
 
   iovaToFrame(iovaFrame: number): number {
-    return this.#table.translate(iovaFrame);
+    return iovaFrame > this.apertureLastFrame ? -1 : this.table.translate(iovaFrame);
   }
 
   readRuns(iovaFrame: number, count: number, out: Float64Array): number {
-    const runs = this.#table.readRuns(iovaFrame, count, out);
-    return runs >= 0 && framesOf(out, runs) < count ? E2BIG : runs;
-  }
-
-  free(): void {
-    this.#table.destroy();
+    const runs = this.table.readRuns(iovaFrame, count, out);
+    if (runs < 0) return runs;
+    return framesOf(out, runs) < count ? E2BIG : dropHoles(out, runs);
   }
 
   /**
-   * @throws {IommuError} EINVAL for another SMMU: its VMIDs and its invalidations are its own
+   * Nothing in the table changes by it: it is a promise that holds where firmware says that every
+   * access snoops.
+   */
+  enforceCacheCoherency(): boolean {
+    this.#forcesSnooping = this.context.canWbs;
+    return this.#forcesSnooping;
+  }
+
+  free(): void {
+    this.#allocator.release(this.tag);
+    this.table.destroy();
+  }
+
+  /**
+   * @throws {IommuError} EINVAL for another SMMU: its tags and its invalidations are its own
    * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c (arm_smmu_attach_dev)
    */
   checkFits(unit: UnitContext): void {
@@ -113,38 +148,58 @@ export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain 
     );
   }
 
-  streamEntry(vmid: number): Uint32Array {
-    const { rootPa, levels, iovaBits } = this.#table;
-    return encode(STE, {
-      V: 1,
-      CONFIG: STE_CONFIG.S2,
-      SHCFG: USE_INCOMING,
-      S2VMID: vmid,
-      S2T0SZ: 64 - iovaBits,
-      S2SL0: SL0_OF_START[4 - levels] ?? 0,
-      S2IR0: WRITE_BACK,
-      S2OR0: WRITE_BACK,
-      S2SH0: INNER_SHAREABLE,
-      S2PS: this.context.caps.oaCode,
-      S2AA64: 1,
-      S2PTW: 1,
-      S2R: 1,
-      S2TTB: rootPa,
-    });
+  wantsAts(): boolean {
+    return true;
   }
 
-  protected takeVmid(unit: UnitContext): number {
-    return unit.vmids.take('attach');
+  /** Context descriptor, 16 words, of a stage-1 domain. */
+  contextEntry(): Uint32Array {
+    const { table, tag, options } = this;
+    return contextDescriptor(this.context.caps, table, tag, options.shape.dirtyTracking);
   }
 
-  protected releaseVmid(unit: UnitContext, vmid: number): void {
-    unit.vmids.release(vmid);
+  /** Stream table entry, 16 words, of a stage-2 domain. */
+  streamEntry(_device: DeviceState, traits: StreamTraits): Uint32Array {
+    const { table, tag, options } = this;
+    return stage2Entry(this.context.caps, table, tag, options.shape.forcedWriteBack, traits);
+  }
+
+  addTags(device: DeviceState, ssid: number): void {
+    this.tags.addTranslation(this.context, this.#tagKind, this.tag);
+    if (device.ats) this.tags.addDevice(this.context, device.sid, ssid);
+  }
+
+  removeTags(device: DeviceState, ssid: number): void {
+    if (device.ats) this.tags.removeDevice(this.context, device.sid, ssid);
+    this.tags.removeTranslation(this.context, this.#tagKind, this.tag);
+  }
+
+  get #tagKind(): TagKind {
+    return this.options.shape.stage === 1 ? TAG.ASID : TAG.VMID;
+  }
+
+  get #allocator() {
+    const { asids, vmids } = this.context;
+    return this.options.shape.stage === 1 ? asids : vmids;
   }
 
   /** Last frame of the leaf that holds `frame`, or `frame` itself. */
   #endOfLeafAt(frame: number): number {
     const leaf = this.#leaf;
-    return this.#table.nextLeaf(frame, frame + 1, leaf) ? leaf.iovaPfn + leaf.pages - 1 : frame;
+    return this.table.nextLeaf(frame, frame + 1, leaf) ? leaf.iovaPfn + leaf.pages - 1 : frame;
+  }
+
+  /**
+   * lg2 of the bytes of every leaf between two frames, as far as that is cheap to know: a range in
+   * which no larger page fits, or a single leaf. Else 0.
+   */
+  #uniformLeafLg2(start: number, last: number): number {
+    const larger = this.#secondSmallestPage;
+    if (Math.ceil(start / larger) * larger + larger - 1 > last) return PAGE_LG2;
+    const leaf = this.#leaf;
+    if (!this.table.nextLeaf(start, start + 1, leaf)) return 0;
+    const isSingle = leaf.iovaPfn === start && leaf.pages === last - start + 1;
+    return isSingle ? PAGE_LG2 + Math.round(Math.log2(leaf.pages)) : 0;
   }
 }
 
@@ -152,4 +207,28 @@ const framesOf = (runs: Float64Array, runCount: number): number => {
   let frames = 0;
   for (let at = 0; at < runCount; at++) frames += runs[at * 2 + 1] as number;
   return frames;
+};
+
+/** Take the runs of frame -1 out; returns how many are left. */
+const dropHoles = (runs: Float64Array, runCount: number): number => {
+  let kept = 0;
+  for (let at = 0; at < runCount; at++) {
+    if ((runs[at * 2] as number) < 0) continue;
+    runs[kept * 2] = runs[at * 2] as number;
+    runs[kept * 2 + 1] = runs[at * 2 + 1] as number;
+    kept++;
+  }
+  return kept;
+};
+
+/** A full pool throws a plain `Error`; anything else is no answer to the caller's request. */
+const inPool = <T>(make: () => T): T => {
+  try {
+    return make();
+  } catch (cause) {
+    if (!(cause instanceof Error) || cause.name !== 'Error') throw cause;
+    throw refuse('ENOMEM', OP, 'table-pool', `no page table could be made: ${cause.message}`, {
+      accepted: 'a pool with room for one more table (option maxTableBytes)',
+    });
+  }
 };

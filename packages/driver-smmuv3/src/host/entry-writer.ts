@@ -1,12 +1,10 @@
 /**
- * Changes a live STE so that hardware, which reads 64-bit words whole but entries piecemeal,
+ * Changes a live STE or CD so that hardware, which reads 64-bit words whole but entries piecemeal,
  * never acts on a mixture of old and new.
  *
  * @spec SMMUv3 3.21.3 (configuration structures and atomicity)
  * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c (arm_smmu_write_entry)
  */
-import { maskOf } from '@iommukit/bits';
-import { S1_DSS, STE, STE_CONFIG } from '../spec/stream-table-entry.ts';
 
 /** Where an entry lies. */
 export interface EntryPort {
@@ -18,68 +16,13 @@ export interface EntryPort {
   sync(): void;
 }
 
-const ALWAYS = maskOf(STE, 'V');
-const VALID = maskOf(STE, 'V', 'CONFIG');
-const STAGE1 = maskOf(
-  STE,
-  'S1FMT',
-  'S1CONTEXTPTR',
-  'S1CDMAX',
-  'S1DSS',
-  'S1CIR',
-  'S1COR',
-  'S1CSH',
-  'S1STALLD',
-  'STRW',
-  'EATS',
-  'S2VMID',
-);
-const STAGE2 = maskOf(
-  STE,
-  'S2FWB',
-  'EATS',
-  'SHCFG',
-  'S2VMID',
-  'S2T0SZ',
-  'S2SL0',
-  'S2IR0',
-  'S2OR0',
-  'S2SH0',
-  'S2TG',
-  'S2PS',
-  'S2AA64',
-  'S2ENDI',
-  'S2PTW',
-  'S2S',
-  'S2R',
-  'S2TTB',
-);
-const BYPASSED = maskOf(STE, 'SHCFG');
-const { V, CONFIG, S1DSS } = STE.fields;
-
-/** Bits of an entry that hardware looks at, given its V and Config. MEV may change at any time. */
-const usedBits = (words: ArrayLike<number>): Uint32Array => {
-  const used = Uint32Array.from(ALWAYS);
-  const w0 = words[0] as number;
-  if ((w0 & V.mask) === 0) return used;
-  const config = (w0 & CONFIG.mask) >>> CONFIG.shift;
-  const defaultSubstream = ((words[S1DSS.word] as number) & S1DSS.mask) >>> S1DSS.shift;
-  add(used, VALID);
-  if (config < STE_CONFIG.BYPASS) return used;
-  if (config === STE_CONFIG.BYPASS) add(used, BYPASSED);
-  if ((config & 1) !== 0) {
-    add(used, STAGE1);
-    if (defaultSubstream === S1_DSS.BYPASS) add(used, BYPASSED);
-  }
-  if ((config & 2) !== 0) add(used, STAGE2);
-  return used;
-};
-
-const add = (used: Uint32Array, masks: readonly number[]): void => {
-  masks.forEach((mask, at) => {
-    used[at] = (used[at] as number) | mask;
-  });
-};
+/** What hardware makes of the bits of a kind of entry. */
+export interface EntryRules {
+  /** Masks of the bits that it looks at, given the others. */
+  usedBits(words: Uint32Array): Uint32Array;
+  /** Masks of bits that may change at any time on the way from one entry to the other. */
+  safeBits(from: Uint32Array, to: Uint32Array): Uint32Array;
+}
 
 /**
  * Bring an entry to `next`. When the used bits differ in at most one 64-bit word no request meets
@@ -87,8 +30,8 @@ const add = (used: Uint32Array, masks: readonly number[]): void => {
  *
  * @returns whether it was hitless
  */
-export const writeEntry = (port: EntryPort, next: Uint32Array): boolean => {
-  const { staged, critical } = stage(port.words, next);
+export const writeEntry = (port: EntryPort, next: Uint32Array, rules: EntryRules): boolean => {
+  const { staged, critical } = stage(port.words, next, rules);
   if (critical.length === 0) {
     store(port, next, 0);
     return true;
@@ -105,17 +48,20 @@ export const writeEntry = (port: EntryPort, next: Uint32Array): boolean => {
   return true;
 };
 
-/** The old entry with the new one in the bits that nobody looks at, and the words that still differ. */
+/** The old entry with the new one in the bits that may change, and the words that still differ. */
 const stage = (
   old: Uint32Array,
   next: Uint32Array,
+  rules: EntryRules,
 ): { readonly staged: Uint32Array; readonly critical: readonly number[] } => {
-  const usedNow = usedBits(old);
-  const usedNext = usedBits(next);
-  const staged = old.map(
-    (word, at) =>
-      (word & (usedNow[at] as number)) | ((next[at] as number) & ~(usedNow[at] as number)),
-  );
+  const usedNow = rules.usedBits(old);
+  const usedNext = rules.usedBits(next);
+  const safe = rules.safeBits(old, next);
+  const staged = old.map((word, at) => {
+    // A bit that the new entry does not use stays until nobody looks at it.
+    const kept = (usedNow[at] as number) & ~((safe[at] as number) & (usedNext[at] as number));
+    return (word & kept) | ((next[at] as number) & ~kept);
+  });
   const critical: number[] = [];
   for (let qword = 0; 2 * qword < next.length; qword++) {
     const differs = [2 * qword, 2 * qword + 1].some(

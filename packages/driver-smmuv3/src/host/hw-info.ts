@@ -1,11 +1,9 @@
-import { type HwInfo, refuse } from '@iommukit/core';
+import { HW_CAP, type HwInfo, refuse } from '@iommukit/core';
 import type { Capabilities } from './capabilities.ts';
+import type { DeviceState } from './device-state.ts';
 
 /** `IOMMU_HW_INFO_TYPE_ARM_SMMUV3`. */
 export const HW_INFO_TYPE_ARM_SMMUV3 = 2;
-
-/** `IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED`. */
-export const ATS_NOT_SUPPORTED = 8;
 
 /** `struct iommu_hw_info_arm_smmuv3`. */
 const INFO = { BYTES: 40, IDR: 8, AIDR: 36 } as const;
@@ -34,3 +32,9 @@ export const hwInfo = (caps: Capabilities, type: number): HwInfo => {
   view.setUint32(INFO.AIDR, caps.aidr, true);
   return { type: HW_INFO_TYPE_ARM_SMMUV3, data };
 };
+
+/** Generic capability bits of a device. Requests with PASID carry execute and privilege. */
+export const hwCapabilities = (caps: Capabilities, device: DeviceState): number =>
+  (caps.dirtyTracking ? HW_CAP.DIRTY_TRACKING : 0) |
+  (device.ssidBits > 0 ? HW_CAP.PCI_PASID_EXEC | HW_CAP.PCI_PASID_PRIV : 0) |
+  (device.ats ? 0 : HW_CAP.PCI_ATS_NOT_SUPPORTED);

@@ -1,27 +1,38 @@
 import { COMMAND, RANGE_ALL, TLBI } from '../spec/commands.ts';
 import type { CommandQueue } from './command-queue.ts';
+import { ATC_SIZE_ALL, atcSize, levelOf, nextPiece, withoutLevel } from './range-pieces.ts';
 
-const { NUM, SCALE, TG, LEAF } = TLBI.fields;
-const GRANULE_4K = 1;
-/** NUM + 1 at most. */
-const MAX_MULTIPLE = 32;
-/** From this many pages on a whole VMID is cheaper than page by page. */
-const PAGES_WITHOUT_RANGES = 512;
+const { NUM, SCALE, TG, TTL, LEAF } = TLBI.fields;
+const PAGE_LG2 = 12;
+/** From this many steps on everything of a tag is cheaper than step by step. */
+const STEPS_WITHOUT_RANGES_LG2 = 9;
 /** Largest range that SCALE can name. */
 const MAX_RANGE_PAGES = 2 ** 31;
 const PFN_LOW = 2 ** 20;
+const SSV = 1 << 11;
+const SSID_SHIFT = 12;
+const ASID_SHIFT = 16;
+/** VMID of streams without a stage 2. */
+const NO_VMID = 0;
+
+/** What a TLBI by address names besides the addresses. */
+interface TaggedRange {
+  readonly opcode: number;
+  /** ASID and VMID as they lie in the command. */
+  readonly tags: number;
+}
 
 /**
  * The invalidation commands of one unit by name. Each adds to the queue's batch; `submit` hands
- * them over.
+ * them over. Frames are of 4 KiB, `last` inclusive.
  *
- * @spec SMMUv3 4.3, 4.4
+ * @spec SMMUv3 4.3 to 4.5
  */
 export class Invalidate {
   readonly #queue: CommandQueue;
   readonly #ranges: boolean;
 
-  /** @param ranges the unit takes range forms (IDR3.RIL) */
+  /** @param ranges the unit takes range forms and levels (IDR3.RIL) */
   constructor(queue: CommandQueue, ranges: boolean) {
     this.#queue = queue;
     this.#ranges = ranges;
@@ -36,51 +47,134 @@ export class Invalidate {
     this.#queue.push(COMMAND.CFGI_STE, sid, leafOnly ? 1 : 0, 0);
   }
 
+  /**
+   * The cached context descriptor of a substream; 0 is also that of requests without one.
+   *
+   * @param leafOnly the level-1 descriptor above it did not change
+   */
+  context(sid: number, ssid: number, leafOnly: boolean): void {
+    const w0 = (COMMAND.CFGI_CD | (ssid << SSID_SHIFT)) >>> 0;
+    this.#queue.push(w0, sid, leafOnly ? 1 : 0, 0);
+  }
+
   /** All configuration and all translations. */
   all(): void {
     this.#queue.push(COMMAND.CFGI_STE_RANGE, 0, RANGE_ALL, 0);
     this.#queue.push(COMMAND.TLBI_NSNH_ALL, 0, 0, 0);
   }
 
-  /** All translations of a VMID. */
+  /** All translations of a VMID, of both stages. */
   vmid(vmid: number): void {
     this.#queue.push(COMMAND.TLBI_S12_VMALL, vmid, 0, 0);
   }
 
-  /**
-   * Stage-2 translations of a VMID in a range of 4 KiB frames. @hot
-   *
-   * @param last inclusive
-   * @param leafOnly no table was freed
-   */
-  stage2(vmid: number, start: number, last: number, leafOnly: boolean): void {
-    let pages = last - start + 1;
-    if (pages > (this.#ranges ? MAX_RANGE_PAGES : PAGES_WITHOUT_RANGES)) {
-      this.vmid(vmid);
-      return;
-    }
-    for (let pfn = start; pages > 0; ) {
-      const { scale, multiple } = this.#ranges ? nextPiece(pages) : SINGLE_PAGE;
-      this.#stage2Piece(vmid, pfn, scale, multiple, leafOnly);
-      const done = multiple * 2 ** scale;
-      pages -= done;
-      pfn += done;
-    }
+  /** Translations of a VMID that began in stage 1. */
+  vmidStage1(vmid: number): void {
+    this.#queue.push(COMMAND.TLBI_NH_ALL, vmid, 0, 0);
   }
 
-  #stage2Piece(
-    vmid: number,
-    pfn: number,
-    scale: number,
-    multiple: number,
+  /** All translations of an ASID of the host. */
+  asid(asid: number): void {
+    this.#queue.push(COMMAND.TLBI_NH_ASID, (NO_VMID | (asid << ASID_SHIFT)) >>> 0, 0, 0);
+  }
+
+  /**
+   * Stage-1 translations of an ASID of the host in a range. @hot
+   *
+   * @param leafLg2 lg2 of the bytes of every leaf there, or 0
+   * @param leafOnly no table was freed
+   */
+  stage1(asid: number, start: number, last: number, leafLg2: number, leafOnly: boolean): void {
+    const tags = (NO_VMID | (asid << ASID_SHIFT)) >>> 0;
+    const range = { opcode: COMMAND.TLBI_NH_VA, tags };
+    if (!this.range(range, start, last, leafLg2, leafOnly)) this.asid(asid);
+  }
+
+  /**
+   * Stage-2 translations of a VMID in a range; results of both stages stay. @hot
+   *
+   * @param leafLg2 lg2 of the bytes of every leaf there, or 0
+   * @param leafOnly no table was freed
+   */
+  stage2(vmid: number, start: number, last: number, leafLg2: number, leafOnly: boolean): void {
+    const range = { opcode: COMMAND.TLBI_S2_IPA, tags: vmid };
+    if (!this.range(range, start, last, leafLg2, leafOnly)) this.vmid(vmid);
+  }
+
+  /**
+   * Name a range in commands.
+   *
+   * @param granuleLg2 lg2 of the bytes of the table's smallest page
+   * @returns false, with nothing added, when everything under the tag is cheaper
+   */
+  range(
+    range: TaggedRange,
+    start: number,
+    last: number,
+    leafLg2: number,
     leafOnly: boolean,
-  ): void {
-    const single = scale === 0 && multiple === 1;
-    const size = ((multiple - 1) << NUM.shift) | (scale << SCALE.shift);
-    const lo = ((pfn % PFN_LOW) << 12) | (leafOnly ? LEAF.mask : 0);
-    const granule = single ? 0 : GRANULE_4K << TG.shift;
-    const hi = Math.floor(pfn / PFN_LOW);
-    this.#queue.push(COMMAND.TLBI_S2_IPA | size, vmid, (lo | granule) >>> 0, hi);
+    granuleLg2 = PAGE_LG2,
+  ): boolean {
+    const pages = last - start + 1;
+    const knownLeaf = leafOnly ? leafLg2 : 0;
+    if (!this.#ranges) return this.#stepwise(range, start, pages, knownLeaf, leafOnly);
+    if (pages > MAX_RANGE_PAGES) return false;
+    const level = levelOf(knownLeaf, granuleLg2);
+    const perGranule = 2 ** (granuleLg2 - PAGE_LG2);
+    let granules = pages / perGranule;
+    if (level === 0) granules = withoutLevel(granules);
+    const granuleCode = (granuleLg2 - PAGE_LG2) / 2 + 1;
+    const shape = (granuleCode << TG.shift) | (level << TTL.shift) | (leafOnly ? LEAF.mask : 0);
+    for (let pfn = start; granules > 0; ) {
+      const { scale, multiple } = nextPiece(granules);
+      const size = ((multiple - 1) << NUM.shift) | (scale << SCALE.shift);
+      this.#push(range.opcode | size, range.tags, pfn, shape);
+      granules -= multiple * 2 ** scale;
+      pfn += multiple * 2 ** scale * perGranule;
+    }
+    return true;
+  }
+
+  /** One command for each leaf, or each page where the leaves are not known. */
+  #stepwise(
+    { opcode, tags }: TaggedRange,
+    start: number,
+    pages: number,
+    leafLg2: number,
+    leafOnly: boolean,
+  ): boolean {
+    const step = 2 ** Math.max(leafLg2 - PAGE_LG2, 0);
+    if (pages >= step * 2 ** STEPS_WITHOUT_RANGES_LG2) return false;
+    for (let done = 0; done < pages; done += step) {
+      this.#push(opcode, tags, start + done, leafOnly ? LEAF.mask : 0);
+    }
+    return true;
+  }
+
+  #push(w0: number, tags: number, pfn: number, low: number): void {
+    const address = ((pfn % PFN_LOW) << PAGE_LG2) | low;
+    this.#queue.push(w0 >>> 0, tags, address >>> 0, Math.floor(pfn / PFN_LOW));
+  }
+
+  /**
+   * What a device itself caches of a range.
+   *
+   * @param ssid 20 bits, or -1 = entries of every substream and of none
+   */
+  deviceTlb(sid: number, ssid: number, start: number, last: number): void {
+    const size = atcSize(start, last);
+    const pages = 2 ** size;
+    this.#atc(sid, ssid, Math.floor(start / pages) * pages, size);
+  }
+
+  /** Everything that a device caches of a substream; -1 = everything at all. */
+  wholeDeviceTlb(sid: number, ssid: number): void {
+    this.#atc(sid, ssid, 0, ATC_SIZE_ALL);
+  }
+
+  #atc(sid: number, ssid: number, pfn: number, size: number): void {
+    const substream = ssid < 0 ? 0 : SSV | (ssid << SSID_SHIFT);
+    this.#push(COMMAND.ATC_INV | substream, sid, pfn, size);
   }
 
   /** A command of a guest that was checked: the four u32 words of `words` from `at` on. */
@@ -104,11 +198,3 @@ export class Invalidate {
     this.#queue.submit();
   }
 }
-
-const SINGLE_PAGE = { scale: 0, multiple: 1 } as const;
-
-/** The largest piece that starts here: the odd part of `pages`, five bits of it. */
-const nextPiece = (pages: number): { readonly scale: number; readonly multiple: number } => {
-  const scale = 31 - Math.clz32(pages & -pages);
-  return { scale, multiple: (pages / 2 ** scale) % MAX_MULTIPLE };
-};

@@ -5,6 +5,7 @@ const MAX_RANGES = 16;
 export class PendingRanges {
   readonly #start = new Float64Array(MAX_RANGES);
   readonly #last = new Float64Array(MAX_RANGES);
+  readonly #leafLg2 = new Uint8Array(MAX_RANGES);
   /** Ranges held. */
   count = 0;
 
@@ -18,20 +19,28 @@ export class PendingRanges {
     return this.#last[index] as number;
   }
 
+  /** lg2 of the bytes of every leaf in range `index`; 0 = they differ, or nobody knows. */
+  leafLg2At(index: number): number {
+    return this.#leafLg2[index] as number;
+  }
+
   /**
    * Add a range; one that touches the newest extends it. @hot
    *
    * @param last inclusive
+   * @param leafLg2 lg2 of the bytes of all its leaves, or 0
    */
-  add(start: number, last: number): void {
+  add(start: number, last: number, leafLg2: number): void {
     const newest = this.count - 1;
     if (newest >= 0 && start === this.lastAt(newest) + 1) {
       this.#last[newest] = last;
+      if (this.#leafLg2[newest] !== leafLg2) this.#leafLg2[newest] = 0;
       return;
     }
     if (this.count === MAX_RANGES) this.#merge();
     this.#start[this.count] = start;
     this.#last[this.count] = last;
+    this.#leafLg2[this.count] = leafLg2;
     this.count++;
   }
 
@@ -44,6 +53,7 @@ export class PendingRanges {
     const { count } = this;
     this.#start[0] = Math.min(...this.#start.subarray(0, count));
     this.#last[0] = Math.max(...this.#last.subarray(0, count));
+    this.#leafLg2[0] = 0;
     this.count = 1;
   }
 }

@@ -1,19 +1,18 @@
 import { encode } from '@iommukit/bits';
 import { addressHi, addressLo, type HostMemory } from '@iommukit/core';
 import { STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../spec/registers.ts';
-import { L1STD, L1STD_BYTES, STE, STE_BYTES, STE_CONFIG } from '../spec/stream-table-entry.ts';
+import { L1STD, L1STD_BYTES, STE_BYTES } from '../spec/stream-table-entry.ts';
 import type { Capabilities } from './capabilities.ts';
+import { STE_RULES } from './entry-rules.ts';
 import { type EntryPort, writeEntry } from './entry-writer.ts';
 import type { Invalidate } from './invalidate.ts';
 import type { RegisterFile } from './register-file.ts';
+import { ABORT_ENTRY } from './stream-entries.ts';
 
 const SPLIT = 8;
 const LEAF_STREAMS = 2 ** SPLIT;
 const LEAF_PAGES = (LEAF_STREAMS * STE_BYTES) / 4096;
 const RA = STRTAB_BASE.fields.RA.masks[1] as number;
-
-/** Aborts silently; where nobody is attached. */
-export const ABORT_ENTRY = encode(STE, { V: 1, CONFIG: STE_CONFIG.ABORT });
 
 /**
  * The stream table: two levels where the unit has them (a leaf of 256 streams per PCI bus, made
@@ -75,7 +74,7 @@ export class StreamTable {
    * @returns whether no request met anything but the old or the new entry
    */
   write(sid: number, words: Uint32Array, invalidate: Invalidate): boolean {
-    return writeEntry(this.#portOf(sid, invalidate), words);
+    return writeEntry(this.#portOf(sid, invalidate), words, STE_RULES);
   }
 
   /** Physical address of the entry of a reserved stream. */

@@ -1,81 +1,54 @@
-import { encode } from '@iommukit/bits';
 import type { IdentityDomain, IommuUnit } from '@iommukit/core';
-import { STE, STE_CONFIG } from '../spec/stream-table-entry.ts';
-import type { DeviceState, UnitContext } from './unit-context.ts';
-
-/** STE.SHCFG: shareability as it comes in. */
-export const USE_INCOMING = 1;
-
-interface VmidUse {
-  readonly vmid: number;
-  readonly devices: Set<DeviceState>;
-}
+import type { DeviceState } from './device-state.ts';
+import { BYPASS_ENTRY, type StreamTraits } from './stream-entries.ts';
+import type { UnitContext } from './unit-context.ts';
 
 /** Any domain that lets DMA through: what attaching needs of it. */
 export abstract class TranslatingDomain {
   readonly unit: IommuUnit;
   /** The unit that made it. */
   readonly context: UnitContext;
-  /** VMID and devices, by the unit where it is in use. */
-  protected readonly uses = new Map<UnitContext, VmidUse>();
 
   constructor(unit: IommuUnit, context: UnitContext) {
     this.unit = unit;
     this.context = context;
   }
 
-  /** @throws {IommuError} EINVAL when the unit cannot walk this domain's tables */
-  abstract checkFits(unit: UnitContext): void;
+  abstract readonly kind: 'identity' | 'paging' | 'nested';
 
-  /** Stream table entry, 16 words. */
-  abstract streamEntry(vmid: number): Uint32Array;
+  /** Reached through a descriptor in the device's own CD table, not by the stream table entry. */
+  abstract readonly usesCdTable: boolean;
 
-  /** VMID for a unit. */
-  protected abstract takeVmid(unit: UnitContext): number;
-  protected abstract releaseVmid(unit: UnitContext, vmid: number): void;
+  /** @throws {IommuError} when the unit or the device cannot use this domain */
+  abstract checkFits(unit: UnitContext, device: DeviceState): void;
 
-  /**
-   * Take a device in; the VMID on its unit is taken with the first.
-   *
-   * @throws {IommuError} ENOSPC
-   */
-  addDevice(unit: UnitContext, device: DeviceState): number {
-    const use = this.uses.get(unit) ?? { vmid: this.takeVmid(unit), devices: new Set() };
-    this.uses.set(unit, use);
-    use.devices.add(device);
-    return use.vmid;
-  }
+  /** Whether a device that has ATS may use it here. */
+  abstract wantsAts(device: DeviceState): boolean;
 
-  /** VMID that only this device still uses on the unit, or -1. */
-  lastVmidOf(unit: UnitContext): number {
-    const use = this.uses.get(unit);
-    return use?.devices.size === 1 ? use.vmid : -1;
-  }
+  /** Stream table entry, 16 words, for a domain that does not use the CD table. */
+  abstract streamEntry(device: DeviceState, traits: StreamTraits): Uint32Array;
 
-  /** Let a device go whose entry is out of all caches, and with the last one the VMID. */
-  removeDevice(unit: UnitContext, device: DeviceState): void {
-    const use = this.uses.get(unit);
-    use?.devices.delete(device);
-    if (!use || use.devices.size > 0) return;
-    this.uses.delete(unit);
-    this.releaseVmid(unit, use.vmid);
-  }
+  /** From now on changes of the table are flushed for this device; `ssid` -1 = without. */
+  abstract addTags(device: DeviceState, ssid: number): void;
+  /** The reverse; a tag that nobody uses any more is flushed. */
+  abstract removeTags(device: DeviceState, ssid: number): void;
 }
 
 /** IOVA = host physical address; one per unit. Bypass has no tag. */
 export class SmmuIdentityDomain extends TranslatingDomain implements IdentityDomain {
   readonly kind = 'identity';
+  readonly usesCdTable = false;
 
   free(): void {}
   checkFits(): void {}
+  addTags(): void {}
+  removeTags(): void {}
+
+  wantsAts(): boolean {
+    return false;
+  }
 
   streamEntry(): Uint32Array {
-    return encode(STE, { V: 1, CONFIG: STE_CONFIG.BYPASS, SHCFG: USE_INCOMING });
+    return BYPASS_ENTRY;
   }
-
-  protected takeVmid(): number {
-    return 0;
-  }
-
-  protected releaseVmid(): void {}
 }

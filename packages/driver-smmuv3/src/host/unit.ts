@@ -18,17 +18,22 @@ import {
   type UnitCaps,
   type UnitDevice,
 } from '@iommukit/core';
-import { armStage2, type PageTablePool } from '@iommukit/pgtable-fast';
+import type { PageTablePool } from '@iommukit/pgtable-fast';
+import { allocPaging } from './alloc-paging.ts';
 import { attach } from './attach.ts';
 import type { UnitParts } from './bring-up.ts';
-import type { Capabilities } from './capabilities.ts';
-import { SmmuPagingDomain } from './domain.ts';
-import { ATS_NOT_SUPPORTED, hwInfo } from './hw-info.ts';
+import { stallIsForced } from './capabilities.ts';
+import { type DeviceState, NO_SSID } from './device-state.ts';
+import { defaultShape, formatOf } from './geometry.ts';
+import { hwCapabilities, hwInfo } from './hw-info.ts';
+import { type ReservedMemory, reservedRegions, usesReservedMemory } from './reserved-regions.ts';
 import { SmmuIdentityDomain } from './translating-domain.ts';
-import type { DeviceState, UnitContext } from './unit-context.ts';
+import type { UnitContext } from './unit-context.ts';
 
-/** Where an owner may put its interrupt controller's page. */
-const SW_MSI_WINDOW: ReservedRegion = { start: 0x800_0000, last: 0x80f_ffff, kind: 'sw-msi' };
+/** Choices of the host half. */
+export interface HostOptions {
+  readonly rmrs: readonly ReservedMemory[];
+}
 
 /** The host half of one unit. */
 export class SmmuUnit implements IommuUnit {
@@ -40,6 +45,7 @@ export class SmmuUnit implements IommuUnit {
   readonly identity: IdentityDomain;
   readonly #context: UnitContext;
   readonly #pool: PageTablePool;
+  readonly #options: HostOptions;
 
   /** @param agent what the bus calls; the host half only passes it on */
   constructor(
@@ -47,13 +53,15 @@ export class SmmuUnit implements IommuUnit {
     agent: TranslationAgent,
     { context }: UnitParts,
     pool: PageTablePool,
+    options: HostOptions,
   ) {
     this.name = context.name;
     this.driver = driver;
     this.agent = agent;
     this.#context = context;
     this.#pool = pool;
-    this.caps = unitCaps(context.caps);
+    this.#options = options;
+    this.caps = unitCaps(context);
     this.blocking = { kind: 'blocking', unit: this, free: () => {} };
     this.identity = new SmmuIdentityDomain(this, context);
   }
@@ -61,6 +69,7 @@ export class SmmuUnit implements IommuUnit {
   /** @throws {IommuError} ENODEV beyond the unit's StreamIDs; EBUSY; ENOMEM */
   probeDevice(device: UnitDevice): void {
     const { devices, caps, table, invalidate } = this.#context;
+    const { rmrs } = this.#options;
     const sid = device.rid;
     if (sid >= 2 ** caps.sidBits) {
       throw refuse('ENODEV', 'probe', 'stream-range', `${device.name} has no StreamID here`, {
@@ -77,47 +86,47 @@ export class SmmuUnit implements IommuUnit {
       );
     }
     table.reserve(sid, invalidate);
-    devices.set(sid, { device, sid, domain: undefined });
+    const state: DeviceState = {
+      device,
+      sid,
+      ssidBits: Math.min(device.pasidBits, caps.ssidBits),
+      ats: device.ats && caps.ats,
+      stall: stallIsForced(caps),
+      cdTable: undefined,
+      atsEnabled: false,
+      domain: undefined,
+      pasids: new Map(),
+    };
+    devices.set(sid, state);
+    // What firmware left running goes on until a driver takes over.
+    if (usesReservedMemory(rmrs, sid)) attach(this.#context, state, NO_SSID, this.identity);
   }
 
   releaseDevice(device: UnitDevice): void {
     const state = this.#context.devices.get(device.rid);
     if (!state) return;
-    attach(this.#context, state, -1, this.blocking);
+    for (const pasid of [...state.pasids.keys()]) {
+      attach(this.#context, state, pasid, this.blocking);
+    }
+    attach(this.#context, state, NO_SSID, this.blocking);
+    state.cdTable?.free();
     this.#context.devices.delete(device.rid);
   }
 
-  reservedRegions(_device: UnitDevice): readonly ReservedRegion[] {
-    return [SW_MSI_WINDOW];
+  reservedRegions(device: UnitDevice): readonly ReservedRegion[] {
+    return reservedRegions(this.#options.rmrs, device.rid);
   }
 
   hwInfo(_device: UnitDevice, type: number): HwInfo {
     return hwInfo(this.#context.caps, type);
   }
 
-  hwCapabilities(_device: UnitDevice): number {
-    return ATS_NOT_SUPPORTED;
+  hwCapabilities(device: UnitDevice): number {
+    return hwCapabilities(this.#context.caps, this.#stateOf(device));
   }
 
-  /** @throws {IommuError} EOPNOTSUPP for any flag or vendor data; ENOMEM */
   allocPaging(_device: UnitDevice, request: PagingRequest): PagingDomain {
-    const { flags, userData, smallPagesOnly } = request;
-    if (flags !== 0 || userData) {
-      throw refuse(
-        'EOPNOTSUPP',
-        'IOMMU_HWPT_ALLOC',
-        'hwpt-flags',
-        `${this.name} makes plain paging domains only`,
-        { value: flags, accepted: 'flags 0 and data_type IOMMU_HWPT_DATA_NONE' },
-      );
-    }
-    try {
-      return new SmmuPagingDomain(this, this.#context, this.#pool, smallPagesOnly ?? false);
-    } catch (cause) {
-      throw refuse('ENOMEM', 'IOMMU_HWPT_ALLOC', 'table-pool', `no table: ${String(cause)}`, {
-        accepted: 'a pool with room for one more table',
-      });
-    }
+    return allocPaging(this, this.#context, this.#pool, request);
   }
 
   attach(device: UnitDevice, pasid: number, domain: Domain): void {
@@ -133,15 +142,18 @@ export class SmmuUnit implements IommuUnit {
   }
 }
 
-const unitCaps = ({ ipaBits, oaBits }: Capabilities): UnitCaps => ({
-  pageSizesLg2: armStage2({ iovaBits: ipaBits, oaBits }).pageSizesLg2,
-  iovaBits: ipaBits,
-  oaBits,
-  pasidBits: 0,
-  enforcesCacheCoherency: false,
-  cacheCoherent: true,
-  guestStage: 0,
-  ats: false,
-  pri: false,
-  stall: false,
-});
+const unitCaps = ({ caps, canWbs }: UnitContext): UnitCaps => {
+  const { pageSizesLg2, iovaBits, oaBits } = formatOf(caps, defaultShape(caps));
+  return {
+    pageSizesLg2,
+    iovaBits,
+    oaBits,
+    pasidBits: caps.ssidBits,
+    enforcesCacheCoherency: canWbs,
+    cacheCoherent: caps.coherent,
+    guestStage: 0,
+    ats: caps.ats,
+    pri: false,
+    stall: false,
+  };
+};
