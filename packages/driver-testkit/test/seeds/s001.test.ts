@@ -1,5 +1,12 @@
 /** Seed 001, groups A to C: what may share a table, and with whom (the IOASID set thread of 2021). */
-import { createProcess, HWPT_ALLOC, HWPT_DATA, HwptPaging, openIommufd } from '@iommukit/core';
+import {
+  createProcess,
+  HWPT_ALLOC,
+  HWPT_DATA,
+  HwptPaging,
+  type IommuUnit,
+  openIommufd,
+} from '@iommukit/core';
 import { smmuv3 } from '@iommukit/driver-smmuv3';
 import type { VtdIommuUnit, VtdOptions } from '@iommukit/driver-vtd';
 import { describe, expect, it } from 'vitest';
@@ -134,17 +141,24 @@ describe.each<readonly [string, CoherencyMode]>([
   });
 });
 
-/** A device with PASIDs behind an SMMUv3, whose driver makes plain stage 2 tables and no more. */
+/** A device with PASIDs behind an SMMUv3: PASIDs have stage 1 each, and share the stage 2. */
 const arm = () => {
   const scenario = new Scenario([{ driver: smmuv3(), devices: [DEV_A] }]);
   const context = openIommufd(scenario.vmm, scenario.machine);
-  const devId = context.bindDevice(scenario.device(0));
-  const stage2 = () => {
-    const ptId = context.ioasAlloc().outIoasId;
-    return context.hwptAlloc({ devId, ptId }).outHwptId;
+  const device = scenario.device(0);
+  const devId = context.bindDevice(device);
+  /** An address space whose IOVA 0x1000 is the guest page at `gpa`. */
+  const space = (gpa: number, flags: number) => {
+    const { outIoasId: ioasId } = context.ioasAlloc();
+    const { outHwptId } = context.hwptAlloc({ devId, ptId: ioasId, flags });
+    const page = { userVa: GUEST.HVA + gpa, length: 0x1000, iova: 0x1000 };
+    context.ioasMap({ ioasId, flags: FIXED_RW, ...page });
+    return outHwptId;
   };
+  const stage1 = (gpa: number) => space(gpa, HWPT_ALLOC.PASID);
+  const stage2 = (gpa: number) => space(gpa, HWPT_ALLOC.NEST_PARENT);
   const vste = { dataType: HWPT_DATA.ARM_SMMUV3, data: VSTE };
-  return { scenario, context, devId, stage2, vste };
+  return { scenario, context, device, devId, stage1, stage2, vste };
 };
 
 /** vSTE for the CD at GPA 0x60000, with S1CDMax (bits 63:59) of 21, above any SSIDSIZE. */
@@ -157,13 +171,29 @@ new DataView(VSTE.buffer).setBigUint64(
 
 describe('S001 C: what the architectures can tell apart', () => {
   it('S001 C1: Arm: PASID 1 of a RID on stage 2 a, PASID 2 on stage 2 b: -EINVAL', () => {
-    const { context, devId, stage2 } = arm();
-    const [a, b] = [stage2(), stage2()];
-    // The driver takes no PASID at all, so a is refused as b is.
+    const { scenario, context, device, devId, stage1, stage2 } = arm();
+    const [a, b] = [stage2(0x8000), stage2(0x9000)];
     expect(refusalOf(() => context.deviceAttach(devId, a, 1))).toBe('EINVAL pasid-hwpt');
     expect(refusalOf(() => context.deviceAttach(devId, b, 2))).toBe('EINVAL pasid-hwpt');
+    // It is the stage that is refused, by the driver too; stage 1 has a table for each PASID.
+    const unit = scenario.machine.units[0] as IommuUnit;
+    const parent = unit.allocPaging(device, { flags: HWPT_ALLOC.NEST_PARENT });
+    expect(refusalOf(() => unit.attach(device, 1, parent))).toBe('EINVAL pasid-stage');
+    context.deviceAttach(devId, stage1(0xa000), 1);
+    context.deviceAttach(devId, stage1(0xb000), 2);
+    expect(refusalOf(() => context.deviceAttach(devId, b, 3))).toBe('EINVAL pasid-hwpt');
+    expect([1, 2].map((pasid) => scenario.dma(device, 0x1010, pasid))).toEqual([
+      0x1_0000_a010, 0x1_0000_b010,
+    ]);
+    // The RID on a stage 2 leaves no PASID, and PASIDs leave the RID no stage 2.
+    expect(refusalOf(() => context.deviceAttach(devId, a))).toBe('EINVAL pasid-hwpt');
+    context.deviceDetach(devId, 1);
+    context.deviceDetach(devId, 2);
     context.deviceAttach(devId, a);
-    expect(refusalOf(() => context.deviceAttach(devId, b, 2))).toBe('EINVAL pasid-hwpt');
+    expect(scenario.dma(device, 0x1010)).toBe(0x1_0000_8010);
+    expect(refusalOf(() => context.deviceAttach(devId, stage1(0xa000), 1))).toBe(
+      'EINVAL pasid-hwpt',
+    );
   });
 
   it('S001 C2: VT-d: PASIDs 1 and 2 of one RID on two second stages: two HPAs', () => {
@@ -196,23 +226,34 @@ describe('S001 C: what the architectures can tell apart', () => {
 
   it('S001 C3: Arm: vSTE with S1CDMax above SSIDSIZE: refused, as every vSTE: -EOPNOTSUPP', () => {
     const { context, devId, stage2, vste } = arm();
-    const nested = () => context.hwptAlloc({ devId, ptId: stage2(), ...vste });
+    const nested = () => context.hwptAlloc({ devId, ptId: stage2(0x8000), ...vste });
     expect(refusalOf(nested)).toBe('EOPNOTSUPP nested-hwpt');
   });
 
   it('S001 C4: Arm: no guest owns a CD table: PASID 7 without a call does not translate', () => {
-    const { scenario, context, devId, stage2 } = arm();
-    context.deviceAttach(devId, stage2());
-    expect(scenario.machine.units[0]?.caps).toMatchObject({ guestStage: 0, pasidBits: 0 });
+    const { scenario, context, device, devId, stage2 } = arm();
+    context.deviceAttach(devId, stage2(0x8000));
+    expect(scenario.machine.units[0]?.caps).toMatchObject({ guestStage: 0, pasidBits: 20 });
     // C_BAD_SUBSTREAMID: the STE has no substreams.
-    expect(scenario.dma(scenario.device(0), X2.va, 7)).toBe('0x8');
+    expect(scenario.dma(device, X2.va, 7)).toBe('0x8');
   });
 
   it('S001 C5: Arm: one PASID of a RID for another guest: refused', () => {
-    const { scenario, context, devId, stage2 } = arm();
-    context.deviceAttach(devId, stage2());
+    const { scenario, context, device, devId, stage1 } = arm();
+    context.deviceAttach(devId, stage1(0x8000));
+    context.deviceAttach(devId, stage1(0x9000), 7);
     const other = openIommufd(createProcess(scenario.machine), scenario.machine);
-    expect(refusalOf(() => other.bindDevice(scenario.device(0)))).toBe('EPERM group-owner');
-    expect(refusalOf(() => context.deviceAttach(devId, stage2(), 7))).toBe('EINVAL pasid-hwpt');
+    expect(refusalOf(() => other.bindDevice(device))).toBe('EPERM group-owner');
+    // The owner's PASIDs go on, also one more; the other guest's tables are nowhere.
+    context.deviceAttach(devId, stage1(0xa000), 8);
+    expect([undefined, 7, 8].map((pasid) => scenario.dma(device, 0x1010, pasid))).toEqual([
+      0x1_0000_8010, 0x1_0000_9010, 0x1_0000_a010,
+    ]);
+    // C_BAD_CD: a PASID that nobody took.
+    expect(scenario.dma(device, 0x1010, 9)).toBe('0xa');
+    // With the device given up as a whole, the other guest has all of it.
+    context.close();
+    expect(refusalOf(() => other.bindDevice(device))).toBe('ok');
+    expect(scenario.dma(device, 0x1010, 7)).toBe('blocked without record');
   });
 });

@@ -259,9 +259,27 @@ describe.each(VTD)('S004 D: a PASID without vendor data, %s', (_, driver) => {
   });
 });
 
+describe('S004 D: a PASID without vendor data, SMMUv3', () => {
+  it('S004 D1: request a PASID q; DMA(RID, q, iova): the mapped HPA', () => {
+    const { scenario, context, device, devId, space } = generic(smmuv3());
+    context.deviceAttach(devId, space(0x8000, HWPT_ALLOC.PASID));
+    const q = new DevicePasids(context, devId).request(space(0x9000, HWPT_ALLOC.PASID));
+    expect(q).toBeGreaterThan(0);
+    expect(scenario.dma(device, IOVA + 0x10, q)).toBe(0x1_0000_9010);
+    expect(scenario.wire.at(-1)).toMatchObject({ rid: device.rid, pasid: q });
+  });
+
+  it('S004 D2: the same iova without PASID: the default space; with q+1: fault', () => {
+    const { scenario, context, device, devId, space } = generic(smmuv3());
+    context.deviceAttach(devId, space(0x8000, HWPT_ALLOC.PASID));
+    const q = new DevicePasids(context, devId).request(space(0x9000, HWPT_ALLOC.PASID));
+    expect(scenario.dma(device, IOVA + 0x10)).toBe(0x1_0000_8010);
+    expect(scenario.dma(device, IOVA + 0x10, q + 1)).toBe('0xa'); // C_BAD_CD
+  });
+});
+
 describe('S004 D: drivers that take no PASIDs', () => {
   it.each([
-    ['SMMUv3', () => smmuv3(), '0x8'], // C_BAD_SUBSTREAMID
     ['AMD-Vi', () => amdvi(), '0x2'], // IO_PAGE_FAULT
   ])('S004 D1: without PASIDs: -EOPNOTSUPP, other requests translate (%s)', (_, driver, fault) => {
     const { scenario, context, device, devId, space } = generic(driver());
