@@ -3,5 +3,6 @@
  * @module
  */
 export * from './hardware/index.ts';
+export type { ReservedMemory } from './host/reserved-regions.ts';
 export { SmmuIommuUnit, type SmmuOptions, smmuv3 } from './smmuv3.ts';
 export * from './spec/index.ts';
