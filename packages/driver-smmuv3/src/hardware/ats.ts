@@ -6,7 +6,7 @@
 import { ACCESS, ATS_STATUS, type AtsCompletion, createAtsCompletion } from '@iommukit/core';
 import { EVENT, EVENT_CLASS } from '../spec/events.ts';
 import { EATS, STE_CONFIG } from '../spec/stream-table-entry.ts';
-import type { Caches } from './caches.ts';
+import type { CacheAccess } from './caches.ts';
 import type { Features } from './capabilities.ts';
 import { GLOBAL_TAG } from './command-queue.ts';
 import type { Stage1Config, StreamConfig } from './configuration.ts';
@@ -31,7 +31,7 @@ type Mutable<T> = { -readonly [N in keyof T]: T[N] };
 export interface AtsParts {
   readonly state: UnitState;
   readonly features: Features;
-  readonly caches: Caches;
+  readonly caches: CacheAccess;
   readonly configuration: ConfigurationAccess;
   readonly stages: Stages;
   readonly events: Pick<EventQueue, 'record'>;

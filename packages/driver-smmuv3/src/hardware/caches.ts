@@ -56,11 +56,19 @@ export class ConfigCache<T> {
   }
 }
 
+/** What requests do with the caches: look up, and put in what they had to fetch. */
+export interface CacheAccess {
+  readonly streams: Pick<ConfigCache<StreamConfig>, 'get' | 'set'>;
+  readonly contexts: Pick<ConfigCache<Stage1Config>, 'get' | 'set'>;
+  readonly tlb: Pick<Iotlb, 'lookup' | 'find' | 'describe' | 'insert'>;
+  readonly knowsGlobalPages: boolean;
+}
+
 /** User and privileged write rights in the permissions of cached translations. */
 const WRITE_RIGHTS = 0b010_010;
 
 /** All three caches. */
-export class Caches {
+export class Caches implements CacheAccess {
   readonly streams: ConfigCache<StreamConfig>;
   readonly contexts: ConfigCache<Stage1Config>;
   readonly tlb: Iotlb;

@@ -6,7 +6,7 @@
  */
 import { EVENT } from '../spec/events.ts';
 import { S1_DSS, STE_CONFIG } from '../spec/stream-table-entry.ts';
-import { type Caches, NO_INDEX } from './caches.ts';
+import { type CacheAccess, NO_INDEX } from './caches.ts';
 import type { Stage1Config, StreamConfig } from './configuration.ts';
 import { type Fault, setFault } from './faults.ts';
 import type { StreamTable } from './stream-table.ts';
@@ -18,12 +18,12 @@ export const REFUSED = -3;
 
 /** Looks configuration up, and fetches what is not cached. */
 export class ConfigurationAccess {
-  readonly #caches: Caches;
+  readonly #caches: CacheAccess;
   readonly #table: StreamTable;
   readonly #fault: Fault;
 
   /** @param fault filled when there is no configuration */
-  constructor(caches: Caches, table: StreamTable, fault: Fault) {
+  constructor(caches: CacheAccess, table: StreamTable, fault: Fault) {
     this.#caches = caches;
     this.#table = table;
     this.#fault = fault;

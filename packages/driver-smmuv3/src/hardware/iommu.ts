@@ -14,19 +14,14 @@ import { AtsService } from './ats.ts';
 import { type CacheOptions, Caches } from './caches.ts';
 import { type Features, resolveFeatures, type SmmuCapabilities } from './capabilities.ts';
 import { CommandQueue } from './command-queue.ts';
-import { ConfigurationAccess } from './configuration-access.ts';
 import { DeviceCommands, type DevicePort } from './device-commands.ts';
 import { EventQueue } from './event-queue.ts';
-import { createFault } from './faults.ts';
 import { GlobalErrors } from './global-errors.ts';
 import { type HardwareMemory, joinAddress, writeDwords } from './memory.ts';
 import { PageRequestQueue } from './page-request-queue.ts';
 import { Queue } from './queue.ts';
 import { RegisterBank } from './register-bank.ts';
-import { Stage1Walker } from './stage1-walker.ts';
-import { Stage2Walker } from './stage2-walker.ts';
-import { Stages } from './stages.ts';
-import { StreamTable } from './stream-table.ts';
+import { createRequestParts } from './request-parts.ts';
 import { Translator, type TranslatorParts } from './translate.ts';
 import { UnitState } from './unit-state.ts';
 
@@ -72,7 +67,13 @@ export class SmmuHardware {
     this.#events = this.#createEventQueue(memory, errors);
     this.#devices = new DeviceCommands(this.features, this.#state, bus ?? {});
     this.#commands = this.#createCommandQueue(memory, errors);
-    const parts = this.#createRequestParts(memory);
+    const parts = createRequestParts({
+      memory,
+      state: this.#state,
+      features: this.features,
+      caches: this.caches,
+      events: this.#events,
+    });
     this.#translator = new Translator(parts);
     this.#ats = new AtsService(parts);
     this.#pageRequests = this.#createPageRequestQueue(memory, errors, parts, bus ?? {});
@@ -129,19 +130,6 @@ export class SmmuHardware {
       cons,
       raiseMessage,
     });
-  }
-
-  #createRequestParts(memory: HardwareMemory): TranslatorParts {
-    const { features, caches } = this;
-    const state = this.#state;
-    const fault = createFault();
-    const stage2 = new Stage2Walker(memory, fault);
-    const stage1 = new Stage1Walker(memory, fault, stage2);
-    const table = new StreamTable(memory, state, features, fault, stage2);
-    const events = this.#events;
-    const configuration = new ConfigurationAccess(caches, table, fault);
-    const stages = new Stages(caches, stage1, stage2);
-    return { state, features, caches, configuration, stages, events, fault };
   }
 
   /** Power-on state: registers at their reset values, caches empty, translation off. */

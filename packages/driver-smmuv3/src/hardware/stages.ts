@@ -7,7 +7,7 @@
 import { ENTRY_KIND } from '@iommukit/pgtable-fast';
 import { EVENT_CLASS } from '../spec/events.ts';
 import { STE_CONFIG } from '../spec/stream-table-entry.ts';
-import type { Caches } from './caches.ts';
+import type { CacheAccess } from './caches.ts';
 import { GLOBAL_TAG } from './command-queue.ts';
 import type { Stage1Config, Stage2Config, StreamConfig } from './configuration.ts';
 import { PRIVILEGED_SHIFT, type Stage1Walker } from './stage1-walker.ts';
@@ -39,11 +39,11 @@ export class Stages {
   rights = 0;
   /** lg2 of the bytes over which the result is linear. */
   sizeLg2 = 12;
-  readonly #caches: Caches;
+  readonly #caches: CacheAccess;
   readonly #stage1: Stage1Walker;
   readonly #stage2: Stage2Walker;
 
-  constructor(caches: Caches, stage1: Stage1Walker, stage2: Stage2Walker) {
+  constructor(caches: CacheAccess, stage1: Stage1Walker, stage2: Stage2Walker) {
     this.#caches = caches;
     this.#stage1 = stage1;
     this.#stage2 = stage2;

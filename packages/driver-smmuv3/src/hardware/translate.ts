@@ -5,7 +5,7 @@
  */
 import { EVENT, EVENT_CLASS } from '../spec/events.ts';
 import { STE_CONFIG } from '../spec/stream-table-entry.ts';
-import type { Caches } from './caches.ts';
+import type { CacheAccess } from './caches.ts';
 import type { Features } from './capabilities.ts';
 import { GLOBAL_TAG } from './command-queue.ts';
 import type { StreamConfig } from './configuration.ts';
@@ -30,10 +30,10 @@ type Mutable<T> = { -readonly [N in keyof T]: T[N] };
 export interface TranslatorParts {
   readonly state: UnitState;
   readonly features: Features;
-  readonly caches: Caches;
+  readonly caches: CacheAccess;
   readonly configuration: ConfigurationAccess;
   readonly stages: Stages;
-  readonly events: EventQueue;
+  readonly events: Pick<EventQueue, 'record'>;
   readonly fault: Fault;
 }
 
