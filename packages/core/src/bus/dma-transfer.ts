@@ -49,6 +49,8 @@ export interface DmaPlan {
   readonly pfn: number;
   readonly offset: number;
   readonly bytes: Uint8Array;
+  /** Bytes that have moved before it starts. */
+  readonly moved: number;
 }
 
 /**
@@ -63,7 +65,7 @@ export class DmaTransfer {
   readonly #plan: DmaPlan;
   #bytes: Uint8Array;
   readonly #onDone: ((transfer: DmaTransfer) => void) | undefined;
-  #moved = 0;
+  #moved: number;
   #state: DmaState = DMA_STATE.STALLED;
 
   /** Made by the device; nothing moves before {@link DmaTransfer.run}. */
@@ -71,6 +73,7 @@ export class DmaTransfer {
     this.#path = path;
     this.#plan = plan;
     this.#bytes = plan.bytes;
+    this.#moved = plan.moved;
     this.#onDone = onDone;
     this.write = plan.write;
     this.pasid = plan.pasid;

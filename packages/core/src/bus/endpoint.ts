@@ -12,7 +12,9 @@ import {
   createAtsCompletion,
   INVALIDATION_ANSWER,
   type InvalidationAnswer,
+  isStalled,
   NO_PASID,
+  RAZ_WI,
   type TranslationAgent,
 } from './request.ts';
 
@@ -80,6 +82,7 @@ export class Endpoint {
     bytes: Uint8Array,
     options: StartDmaOptions,
     write: boolean,
+    moved = 0,
   ): DmaTransfer {
     const plan: DmaPlan = {
       write,
@@ -88,6 +91,7 @@ export class Endpoint {
       pfn: addressToPfn(iova),
       offset: offsetInPage(iova),
       bytes,
+      moved,
     };
     return new DmaTransfer(this.#path, plan, options.onDone);
   }
@@ -101,11 +105,7 @@ export class Endpoint {
    *   so far. What is left (a copy of it) is written when the stall ends
    */
   dmaWrite(iova: number | bigint, source: Uint8Array, options: DmaOptions = {}): number {
-    const transfer = this.#transfer(iova, source, options, true);
-    transfer.run();
-    if (transfer.done) return transfer.bytesMoved;
-    transfer.keepCopy();
-    return STALL_MARK - transfer.bytesMoved;
+    return this.#untranslatedDma(iova, source, options, true);
   }
 
   /**
@@ -117,11 +117,7 @@ export class Endpoint {
    *   The device gives the rest up: `target` does not change after the call
    */
   dmaRead(iova: number | bigint, target: Uint8Array, options: DmaOptions = {}): number {
-    const transfer = this.#transfer(iova, target, options, false);
-    transfer.run();
-    if (transfer.done) return transfer.bytesMoved;
-    transfer.cancel();
-    return STALL_MARK - transfer.bytesMoved;
+    return this.#untranslatedDma(iova, target, options, false);
   }
 
   /**
@@ -324,6 +320,51 @@ export class Endpoint {
     if (completion.status !== ATS_STATUS.SUCCESS) return undefined;
     if (completion.read === 0 && completion.write === 0) return undefined;
     return this.deviceTlb.insert(pasid, iovaPfn, completion);
+  }
+
+  /**
+   * Page by page, without an object (it costs 15 ns of 75 and more when garbage is collected); a
+   * request that the IOMMU stalls or swallows goes on as a {@link DmaTransfer}. @hot
+   */
+  #untranslatedDma(
+    iova: number | bigint,
+    bytes: Uint8Array,
+    options: DmaOptions,
+    write: boolean,
+  ): number {
+    const pasid = this.#checkedPasid(options);
+    const access = (write ? ACCESS.WRITE : ACCESS.READ) | (options.access ?? 0);
+    const path = this.#path;
+    let pfn = addressToPfn(iova);
+    let offset = offsetInPage(iova);
+    let done = 0;
+    while (done < bytes.length) {
+      const length = Math.min(PAGE_BYTES - offset, bytes.length - done);
+      const frame = path.translate(pasid, pfn, access, offset);
+      if (frame === RAZ_WI || isStalled(frame)) {
+        return this.#goOnAsTransfer(this.#transfer(iova, bytes, options, write, done), frame);
+      }
+      if (frame < 0) return done;
+      const moved = path.move(
+        frame * PAGE_BYTES + offset,
+        bytes.subarray(done, done + length),
+        write,
+      );
+      done += moved;
+      if (moved < length) return done;
+      pfn += 1;
+      offset = 0;
+    }
+    return done;
+  }
+
+  /** What a synchronous DMA returns for a request with the negative answer `frame`. */
+  #goOnAsTransfer(transfer: DmaTransfer, frame: number): number {
+    transfer.resume(frame);
+    if (transfer.done) return transfer.bytesMoved;
+    if (transfer.write) transfer.keepCopy();
+    else transfer.cancel();
+    return STALL_MARK - transfer.bytesMoved;
   }
 
   #translatedDma(
