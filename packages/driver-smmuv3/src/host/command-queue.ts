@@ -1,6 +1,6 @@
 import { addressHi, addressLo, type HostMemory, refuse } from '@iommukit/core';
 import { COMMAND, COMMAND_BYTES } from '../spec/commands.ts';
-import { CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, GERROR, GERRORN } from '../spec/registers.ts';
+import { CMDQ_BASE, CMDQ_CONS, CMDQ_ERR, CMDQ_PROD, GERROR, GERRORN } from '../spec/registers.ts';
 import type { RegisterFile } from './register-file.ts';
 
 const WORDS = COMMAND_BYTES / 4;
@@ -16,6 +16,8 @@ const CMDQ_ERROR = GERROR.fields.CMDQ_ERR.mask;
  * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c (arm_smmu_cmdq_issue_cmdlist)
  */
 export class CommandQueue {
+  /** Invalidations that a device did not answer. */
+  deviceTimeouts = 0;
   readonly #registers: RegisterFile;
   readonly #memory: HostMemory;
   readonly #ring: number;
@@ -91,21 +93,35 @@ export class CommandQueue {
       const cons = registers.readReg32(CMDQ_CONS.offset);
       if ((cons & mask) === this.#prod) return;
       const errors = registers.readReg32(GERROR.offset) ^ registers.readReg32(GERRORN.offset);
-      if ((errors & CMDQ_ERROR) !== 0) this.#skipRefused(cons);
+      if ((errors & CMDQ_ERROR) !== 0) this.#recover(cons);
     }
     throw refuse('EIO', 'invalidate', 'command-queue', 'the command queue does not advance');
   }
 
-  /** A SYNC in place of the refused command, then let the queue go on, and tell the caller. */
-  #skipRefused(cons: number): never {
-    const registers = this.#registers;
-    const pa = this.#addressOf(cons);
-    const opcode = this.#memory.load32(pa) & 0xff;
+  /**
+   * Let a queue that stopped at an error go on. A SYNC that reports a device without an answer is
+   * tried again: the device is not the unit's fault. In place of a refused command a SYNC is put.
+   */
+  #recover(cons: number): void {
     const { ERR } = CMDQ_CONS.fields;
     const error = (cons & ERR.mask) >>> ERR.shift;
+    if (error === CMDQ_ERR.ATC_INV_SYNC) {
+      this.deviceTimeouts++;
+      this.#acknowledge();
+    } else this.#skipRefused(cons, error);
+  }
+
+  #acknowledge(): void {
+    const registers = this.#registers;
+    registers.writeReg32(GERRORN.offset, registers.readReg32(GERRORN.offset) ^ CMDQ_ERROR);
+  }
+
+  #skipRefused(cons: number, error: number): never {
+    const pa = this.#addressOf(cons);
+    const opcode = this.#memory.load32(pa) & 0xff;
     this.#memory.store64(pa, COMMAND.SYNC, 0);
     this.#memory.store64(pa + 8, 0, 0);
-    registers.writeReg32(GERRORN.offset, registers.readReg32(GERRORN.offset) ^ CMDQ_ERROR);
+    this.#acknowledge();
     throw refuse(
       'EIO',
       'invalidate',

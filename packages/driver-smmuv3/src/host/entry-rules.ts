@@ -6,7 +6,7 @@
  */
 import { maskOf } from '@iommukit/bits';
 import { CD } from '../spec/context-descriptor.ts';
-import { S1_DSS, STE, STE_CONFIG } from '../spec/stream-table-entry.ts';
+import { EATS, S1_DSS, STE, STE_CONFIG } from '../spec/stream-table-entry.ts';
 import type { EntryRules } from './entry-writer.ts';
 
 const STE_VALID = maskOf(STE, 'V');
@@ -48,10 +48,9 @@ const STAGE2 = maskOf(
   'S2TTB',
 );
 const BYPASSED = maskOf(STE, 'SHCFG');
-const { V, CONFIG, S1DSS, EATS, MEV, S2S } = STE.fields;
-const EATS_SPLIT_STAGE = 2;
+const { V, CONFIG, S1DSS, MEV, S2S } = STE.fields;
 /** Full ATS, the lower bit of EATS. */
-const EATS_FULL = (1 << EATS.shift) >>> 0;
+const EATS_FULL = (EATS.FULL << STE.fields.EATS.shift) >>> 0;
 
 const add = (used: Uint32Array, masks: readonly number[]): void => {
   masks.forEach((mask, at) => {
@@ -87,8 +86,8 @@ const safeBitsOfSte = (from: Uint32Array, to: Uint32Array): Uint32Array => {
   const safe = new Uint32Array(from.length);
   safe[MEV.word] = MEV.mask;
   const excludes = (words: Uint32Array) =>
-    fieldOf(words, EATS) === EATS_SPLIT_STAGE || fieldOf(words, S2S) === 1;
-  if (!excludes(from) && !excludes(to)) safe[EATS.word] = (MEV.mask | EATS_FULL) >>> 0;
+    fieldOf(words, STE.fields.EATS) === EATS.SPLIT_STAGE || fieldOf(words, S2S) === 1;
+  if (!excludes(from) && !excludes(to)) safe[STE.fields.EATS.word] = (MEV.mask | EATS_FULL) >>> 0;
   return safe;
 };
 

@@ -1,6 +1,6 @@
-import { COMMAND, RANGE_ALL, TLBI } from '../spec/commands.ts';
+import { ATC_INV, ATC_SIZE_ALL, COMMAND, RANGE_ALL, TLBI } from '../spec/commands.ts';
 import type { CommandQueue } from './command-queue.ts';
-import { ATC_SIZE_ALL, atcSize, levelOf, nextPiece, withoutLevel } from './range-pieces.ts';
+import { atcSize, levelOf, nextPiece, withoutLevel } from './range-pieces.ts';
 
 const { NUM, SCALE, TG, TTL, LEAF } = TLBI.fields;
 const PAGE_LG2 = 12;
@@ -9,8 +9,7 @@ const STEPS_WITHOUT_RANGES_LG2 = 9;
 /** Largest range that SCALE can name. */
 const MAX_RANGE_PAGES = 2 ** 31;
 const PFN_LOW = 2 ** 20;
-const SSV = 1 << 11;
-const SSID_SHIFT = 12;
+const { SSV, SSID } = ATC_INV.fields;
 const ASID_SHIFT = 16;
 /** VMID of streams without a stage 2. */
 const NO_VMID = 0;
@@ -53,7 +52,7 @@ export class Invalidate {
    * @param leafOnly the level-1 descriptor above it did not change
    */
   context(sid: number, ssid: number, leafOnly: boolean): void {
-    const w0 = (COMMAND.CFGI_CD | (ssid << SSID_SHIFT)) >>> 0;
+    const w0 = (COMMAND.CFGI_CD | (ssid << SSID.shift)) >>> 0;
     this.#queue.push(w0, sid, leafOnly ? 1 : 0, 0);
   }
 
@@ -173,7 +172,7 @@ export class Invalidate {
   }
 
   #atc(sid: number, ssid: number, pfn: number, size: number): void {
-    const substream = ssid < 0 ? 0 : SSV | (ssid << SSID_SHIFT);
+    const substream = ssid < 0 ? 0 : SSV.mask | (ssid << SSID.shift);
     this.#push(COMMAND.ATC_INV | substream, sid, pfn, size);
   }
 

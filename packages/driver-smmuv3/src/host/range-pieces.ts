@@ -8,8 +8,6 @@
 
 /** NUM + 1 at most. */
 const MAX_MULTIPLE = 32;
-/** An ATC_INV.Size that means the whole address space. */
-export const ATC_SIZE_ALL = 52;
 const TWO_32 = 2 ** 32;
 
 /** One range command: `multiple * 2^scale` granules. */

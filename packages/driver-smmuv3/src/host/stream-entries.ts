@@ -6,7 +6,7 @@
  */
 import { encode } from '@iommukit/bits';
 import type { PageTable } from '@iommukit/pgtable-fast';
-import { S1_DSS, STE, STE_CONFIG } from '../spec/stream-table-entry.ts';
+import { EATS, S1_DSS, STE, STE_CONFIG } from '../spec/stream-table-entry.ts';
 import { type Capabilities, stallIsOptional } from './capabilities.ts';
 import type { CdTable } from './cd-table.ts';
 
@@ -15,7 +15,6 @@ const USE_INCOMING = 1;
 /** Walk and fetch attributes: inner and outer write-back, inner shareable. */
 const WRITE_BACK = 1;
 const INNER_SHAREABLE = 3;
-const EATS_FULL = 1;
 /** S2SL0 of 4K tables by start level 0, 1, 2. */
 const SL0_OF_START = [2, 1, 0] as const;
 
@@ -59,7 +58,7 @@ export const cdTableEntry = (
     S1COR: WRITE_BACK,
     S1CSH: INNER_SHAREABLE,
     S1STALLD: stallIsOptional(caps) && !stall ? 1 : 0,
-    EATS: ats ? EATS_FULL : 0,
+    EATS: ats ? EATS.FULL : EATS.OFF,
     SHCFG: defaultSubstream === S1_DSS.BYPASS ? USE_INCOMING : 0,
   });
 
@@ -76,7 +75,7 @@ export const stage2Entry = (
     CONFIG: STE_CONFIG.S2,
     SHCFG: USE_INCOMING,
     S2FWB: forcedWriteBack ? 1 : 0,
-    EATS: ats ? EATS_FULL : 0,
+    EATS: ats ? EATS.FULL : EATS.OFF,
     S2VMID: vmid,
     S2T0SZ: 64 - table.iovaBits,
     S2SL0: SL0_OF_START[4 - table.levels] ?? 0,

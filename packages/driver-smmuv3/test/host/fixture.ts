@@ -11,7 +11,7 @@ import {
   PROT,
   type UnrecoverableFault,
 } from '@iommukit/core';
-import { SmmuIommuUnit, type SmmuOptions, smmuv3 } from '../../src/index.ts';
+import { COMMAND, SmmuIommuUnit, type SmmuOptions, smmuv3 } from '../../src/index.ts';
 
 export const RW = PROT.READ | PROT.WRITE;
 export const HWPT = { NEST_PARENT: 1, DIRTY_TRACKING: 2, PASID: 8 } as const;
@@ -75,6 +75,14 @@ export const reach = (device: Endpoint, iovaFrame: number, pasid?: number): numb
   return done === 4 ? new DataView(bytes.buffer).getUint32(0, true) : -1;
 };
 
+/** The same through the device's own TLB. */
+export const reachAts = (device: Endpoint, iovaFrame: number, pasid?: number): number => {
+  const bytes = new Uint8Array(4);
+  const iova = BigInt(iovaFrame) << 12n;
+  const done = device.atsRead(iova, bytes, pasid === undefined ? {} : { pasid });
+  return done === 4 ? new DataView(bytes.buffer).getUint32(0, true) : -1;
+};
+
 /** Whether an untranslated write gets through. */
 export const writes = (device: Endpoint, iovaFrame: number, pasid?: number): boolean =>
   device.dmaWrite(
@@ -128,3 +136,23 @@ export const steAddress = (at: Bench, sid = at.device.rid): number => {
 
 /** A number from its 32-bit halves. */
 export const word64 = (lo: number, hi: number): number => hi * 2 ** 32 + (lo >>> 0);
+
+/** The commands that `act` hands over, four u32 words each. */
+export const commandsOf = (at: Bench, act: () => void): number[][] => {
+  const { hardware } = at.unit;
+  const baseLo = hardware.readReg32(0x90);
+  const ring = word64(baseLo & ~31, hardware.readReg32(0x94) & 0xf_ffff);
+  const entries = 2 ** (baseLo & 31);
+  const before = hardware.readReg32(0x98);
+  act();
+  const count = (hardware.readReg32(0x98) - before + 2 * entries) % (2 * entries);
+  return Array.from({ length: count }, (_, n) =>
+    wordsAt(at, ring + ((before + n) % entries) * 16, 4),
+  );
+};
+
+const NAMES = new Map<number, string>(Object.entries(COMMAND).map(([name, code]) => [code, name]));
+
+/** Names of the commands that `act` hands over. */
+export const commandNames = (at: Bench, act: () => void): string[] =>
+  commandsOf(at, act).map(([w0 = 0]) => NAMES.get(w0 & 0xff) ?? '?');
