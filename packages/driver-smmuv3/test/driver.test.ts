@@ -251,7 +251,7 @@ describe('SMMUv3 through the bus', () => {
   });
 
   test('a field that is not modelled is refused by name', () => {
-    expect(() => setUp({ capabilities: { idr0: { HTTU: 2 } } })).toThrow(/IDR0\.HTTU = 2/);
+    expect(() => setUp({ capabilities: { idr1: { ECMDQ: 1 } } })).toThrow(/IDR1\.ECMDQ = 1/);
   });
 
   test.each([

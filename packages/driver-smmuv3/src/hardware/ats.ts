@@ -12,9 +12,9 @@ import { GLOBAL_TAG } from './command-queue.ts';
 import type { Stage1Config, StreamConfig } from './configuration.ts';
 import { type ConfigurationAccess, REFUSED, STAGE1_BYPASS } from './configuration-access.ts';
 import type { EventQueue, FaultingRequest } from './event-queue.ts';
-import { type Fault, setFault } from './faults.ts';
-import { canonicalFrame, PRIVILEGED_SHIFT } from './stage1-walker.ts';
-import { RIGHT } from './stage2-walker.ts';
+import { type Fault, setFault, TERMS } from './faults.ts';
+import { canonicalFrame } from './stage1-walker.ts';
+import { PRIVILEGED_SHIFT, RIGHT } from './stage2-walker.ts';
 import { type Stages, stage1Source, stage2Source } from './stages.ts';
 import { rightsNeeded } from './translate.ts';
 import type { UnitState } from './unit-state.ts';
@@ -144,14 +144,14 @@ export class AtsService {
     const { stages, fault } = this.#with;
     const { pfn } = this.#request;
     if (pfn >= this.#outputFrames) {
-      return setFault(fault, EVENT.F_ADDR_SIZE, false, EVENT_CLASS.IN, 0, true);
+      return setFault(fault, EVENT.F_ADDR_SIZE, false, EVENT_CLASS.IN, 0, TERMS.RECORD);
     }
     if (stream.stage2 === undefined) {
       this.#grant(completion, pfn, RIGHT.READ | RIGHT.WRITE, STU_LG2);
       return false;
     }
     const cached = this.#cached(stage2Source(stream), GLOBAL_TAG, pfn, 0);
-    if (cached === undefined && stages.walkStage2(stream, pfn, 0)) return true;
+    if (cached === undefined && this.#walkStage2(stream, pfn)) return true;
     const { rights, sizeLg2 } = cached ?? stages;
     const output = cached?.pfn ?? stages.pfn;
     this.#grant(completion, eats === EATS.SPLIT_STAGE ? pfn : output, rights, sizeLg2);
@@ -176,11 +176,32 @@ export class AtsService {
     const cached = splits
       ? undefined
       : this.#cached(stage1Source(stream, context), context.asid, pfn, shift);
-    if (cached === undefined && stages.walk(stream, context, pfn, 0, privileged)) return true;
+    if (cached === undefined && this.#walk(stream, context, pfn, shift)) return true;
     const { rights, sizeLg2 } = cached ?? stages;
     const output = splits ? stages.ipaPfn : (cached?.pfn ?? stages.pfn);
     this.#grant(completion, output, rights >>> shift, sizeLg2);
     return false;
+  }
+
+  /** Walk for what is allowed; a write that is granted makes the leaf dirty (SMMUv3 3.13.4). */
+  #walkStage2(stream: StreamConfig, pfn: number): boolean {
+    const { stages } = this.#with;
+    if (stages.walkStage2(stream, pfn, 0)) return true;
+    return this.#makesDirty(0) && stages.walkStage2(stream, pfn, RIGHT.WRITE);
+  }
+
+  #walk(stream: StreamConfig, context: Stage1Config, pfn: number, shift: number): boolean {
+    const { stages } = this.#with;
+    const { privileged } = this.#request;
+    if (stages.walk(stream, context, pfn, 0, privileged)) return true;
+    if (!this.#makesDirty(shift)) return false;
+    return stages.walk(stream, context, pfn, RIGHT.WRITE, privileged);
+  }
+
+  /** Whether a write is asked for, and allowed once the leaf is dirty. */
+  #makesDirty(shift: number): boolean {
+    const { dirtyKnown, rights } = this.#with.stages;
+    return !dirtyKnown && this.#request.write && ((rights >>> shift) & RIGHT.WRITE) !== 0;
   }
 
   /** A cached translation with every right that is asked for; one that lacks a right is a miss. */
@@ -237,14 +258,14 @@ export class AtsService {
   }
 
   #refuses(code: number): number {
-    setFault(this.#with.fault, code, false, EVENT_CLASS.IN, 0, true);
+    setFault(this.#with.fault, code, false, EVENT_CLASS.IN, 0, TERMS.RECORD);
     this.#record();
     return BLOCKED;
   }
 
   #record(): void {
     const { fault, events } = this.#with;
-    if (fault.recorded) events.record(this.#request, fault);
+    if ((fault.terms & TERMS.RECORD) !== 0) events.record(this.#request, fault);
   }
 }
 
@@ -256,7 +277,7 @@ interface CachedResult {
 }
 
 const isBad = ({ bad }: StreamConfig, fault: Fault): boolean =>
-  bad && setFault(fault, EVENT.C_BAD_STE, false, 0, 0, true);
+  bad && setFault(fault, EVENT.C_BAD_STE, false, 0, 0, TERMS.RECORD);
 
 const isBadContext = ({ bad }: Stage1Config, fault: Fault): boolean =>
-  bad && setFault(fault, EVENT.C_BAD_CD, false, 0, 0, true);
+  bad && setFault(fault, EVENT.C_BAD_CD, false, 0, 0, TERMS.RECORD);

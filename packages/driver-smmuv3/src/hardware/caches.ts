@@ -6,6 +6,7 @@
  */
 import { ANY_TAG, ContextCache, Iotlb, NO_PASID } from '@iommukit/pgtable-fast';
 import type { Stage1Config, StreamConfig } from './configuration.ts';
+import { WRITE_RIGHTS } from './stage2-walker.ts';
 
 /** Sizes of the caches. */
 export interface CacheOptions {
@@ -19,6 +20,11 @@ export interface CacheOptions {
    * belongs to its ASID, as in some emulators. Default true.
    */
   readonly globalPages?: boolean;
+  /**
+   * Whether one entry holds a whole contiguous group. Then pages of a group that software set up
+   * inconsistently may translate as their neighbours do. Default false: the hint is ignored.
+   */
+  readonly contiguousGroups?: boolean;
 }
 
 /** Index of an STE in its cache; CDs have their number. */
@@ -64,8 +70,20 @@ export interface CacheAccess {
   readonly knowsGlobalPages: boolean;
 }
 
-/** User and privileged write rights in the permissions of cached translations. */
-const WRITE_RIGHTS = 0b010_010;
+/** Bits of {@link sourceTag} above the VMID. */
+const CONFIG_SHIFT = 16;
+const ASET_SHIFT = 19;
+const WORLD_SHIFT = 20;
+
+/**
+ * Tag of a translation's input space: entries of different worlds, ASID sets and kinds of stream
+ * stay apart, though one VMID names them. @hot
+ */
+export const sourceTag = (vmid: number, config: number, aset: number, world: number): number =>
+  vmid | (config << CONFIG_SHIFT) | (aset << ASET_SHIFT) | (world << WORLD_SHIFT);
+
+/** What commands name, by WORLD: the VMID in NS-EL1, and one number for each of the others. */
+export const WORLD_TAG = [0, 0x1_0000, 0x2_0000] as const;
 
 /** All three caches. */
 export class Caches implements CacheAccess {

@@ -3,8 +3,18 @@
  *
  * @spec SMMUv3 4 (commands), 7.1 (command errors)
  */
+import { BLOCKED, RAZ_WI } from '@iommukit/core';
 import { ALL_KINDS, ANY_TAG, ENTRY_KIND, FIRST_STAGE_KINDS } from '@iommukit/pgtable-fast';
-import { CFGI, CFGI_RANGE, COMMAND, RANGE_ALL, SYNC, SYNC_CS, TLBI } from '../spec/commands.ts';
+import {
+  CFGI,
+  CFGI_RANGE,
+  COMMAND,
+  RANGE_ALL,
+  RESUME,
+  SYNC,
+  SYNC_CS,
+  TLBI,
+} from '../spec/commands.ts';
 import { CMDQ_CONS, CMDQ_ERR, GLOBAL_ERROR } from '../spec/registers.ts';
 import type { Caches } from './caches.ts';
 import type { Features } from './capabilities.ts';
@@ -13,12 +23,14 @@ import { granuleOfRange } from './geometry.ts';
 import type { GlobalErrors } from './global-errors.ts';
 import { type HardwareMemory, joinAddress, readDwords } from './memory.ts';
 import type { Queue } from './queue.ts';
+import type { Stalls } from './stalls.ts';
 
 const { ERR } = CMDQ_CONS.fields;
 const SSEC = CFGI.fields.SSEC.mask;
 const SSID_SHIFT = CFGI.fields.SSID.shift;
 const RANGE = CFGI_RANGE.fields.RANGE.mask;
 const { NUM, SCALE, TTL, TG } = TLBI.fields;
+const { AC, AB, STAG } = RESUME.fields;
 const CS = SYNC.fields.CS;
 const MSI_LO = SYNC.fields.MSI_ADDR.masks[2] as number;
 const MSI_HI = SYNC.fields.MSI_ADDR.masks[3] as number;
@@ -38,6 +50,7 @@ export interface CommandTargets {
   readonly caches: Caches;
   readonly errors: GlobalErrors;
   readonly devices: DeviceCommands;
+  readonly stalls: Stalls;
   /** Dwords of CMDQ_CONS. */
   readonly cons: Uint32Array;
   /** Write a message. */
@@ -68,6 +81,7 @@ export class CommandQueue {
     } finally {
       this.#busy = false;
     }
+    this.#on.stalls.run();
   }
 
   #drain(): void {
@@ -99,7 +113,18 @@ export class CommandQueue {
   #executed(opcode: number): boolean {
     if (opcode <= LAST_CONFIGURATION) return this.#configuration(opcode);
     if (opcode <= LAST_TRANSLATION) return this.#translations(opcode);
+    if (opcode === COMMAND.RESUME || opcode === COMMAND.STALL_TERM) return this.#stalled(opcode);
     return this.#on.devices.execute(opcode, this.#words);
+  }
+
+  /** RESUME and STALL_TERM. @returns false in a unit that does not stall */
+  #stalled(opcode: number): boolean {
+    const [w0 = 0, sid = 0, w2 = 0] = this.#words;
+    const { features, stalls } = this.#on;
+    if (!features.stalls || (w0 & SSEC) !== 0) return false;
+    if (opcode === COMMAND.STALL_TERM) stalls.terminate(sid >>> 0);
+    else stalls.resume(sid >>> 0, w2 & STAG.mask, answerOf(w0, features));
+    return true;
   }
 
   /** The consumer index passes the SYNC before its message is written. */
@@ -112,6 +137,7 @@ export class CommandQueue {
       devices.timedOut = false;
       return CMDQ_ERR.ATC_INV_SYNC;
     }
+    this.#on.stalls.synchronize();
     this.queue.advanceConsumer();
     const target = joinAddress(w2 & MSI_LO, w3 & MSI_HI);
     if (signal === SYNC_CS.IRQ && this.#on.features.msi && target !== 0) {
@@ -192,6 +218,12 @@ export class CommandQueue {
 
 /** Tag of entries that are for every ASID. */
 export const GLOBAL_TAG = -1;
+
+/** What a RESUME decides: undefined = try again. */
+const answerOf = (w0: number, features: Features): number | undefined => {
+  if ((w0 & AC.mask) !== 0) return undefined;
+  return (w0 & AB.mask) !== 0 || features.abortsOnly ? BLOCKED : RAZ_WI;
+};
 
 /** Streams that agree in these bits form the aligned block of 2^(range + 1). */
 const streamMask = (range: number): number =>

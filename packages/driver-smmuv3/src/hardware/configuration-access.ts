@@ -8,7 +8,7 @@ import { EVENT } from '../spec/events.ts';
 import { S1_DSS, STE_CONFIG } from '../spec/stream-table-entry.ts';
 import { type CacheAccess, NO_INDEX } from './caches.ts';
 import type { Stage1Config, StreamConfig } from './configuration.ts';
-import { type Fault, setFault } from './faults.ts';
+import { type Fault, setFault, TERMS } from './faults.ts';
 import type { StreamTable } from './stream-table.ts';
 
 /** CD index of requests that stage 1 does not translate. */
@@ -59,7 +59,7 @@ export class ConfigurationAccess {
   }
 
   #refuse(code: number): number {
-    setFault(this.#fault, code, false, 0, 0, true);
+    setFault(this.#fault, code, false, 0, 0, TERMS.RECORD);
     return REFUSED;
   }
 

@@ -12,15 +12,28 @@ export interface Stage2Config {
   readonly inputFrames: number;
   /** First byte beyond the output range. */
   readonly outputBytes: number;
-  /** Output addresses have bits 51:48 (64K granule). */
+  /** Descriptors have output bits 51:48 (64K granule, or DS). */
   readonly wide: boolean;
+  readonly bigEndian: boolean;
   /** No access flag faults. */
   readonly affd: boolean;
+  /** Hardware sets the access flag (S2HA), in table descriptors too (S2HAFT). */
+  readonly ha: boolean;
+  readonly haft: boolean;
+  /** Hardware makes writable-clean descriptors dirty (S2HD). */
+  readonly hd: boolean;
+  /** XN has two bits (IDR3.XNX). */
+  readonly xnx: boolean;
+  /** Bits of MemAttr that are all 0 for device memory. */
+  readonly deviceMask: number;
   /** Table walks must not hit device memory (S2PTW). */
   readonly protectWalks: boolean;
-  /** Faults are recorded (S2R). */
-  readonly record: boolean;
+  /** TERMS of its faults (S2R, S2S). */
+  readonly terms: number;
 }
+
+/** STE.PRIVCFG and INSTCFG. */
+export const OVERRIDE = { INCOMING: 0, CLEAR: 2, SET: 3 } as const;
 
 /** A stream, as its STE describes it. */
 export interface StreamConfig {
@@ -43,6 +56,14 @@ export interface StreamConfig {
   readonly eats: number;
   /** Automatic answers to page requests may repeat the PASID (PPAR). */
   readonly answersWithPasid: boolean;
+  /** STRW, for streams with stage 1 alone. */
+  readonly world: number;
+  /** Contexts must not stall (S1STALLD). */
+  readonly stage1NeverStalls: boolean;
+  /** Replace the privilege of requests: 0 or 1 not, 2 unprivileged, 3 privileged (PRIVCFG). */
+  readonly privilegeOverride: number;
+  /** Replace the instruction attribute of reads: 0 or 1 not, 2 data, 3 instruction (INSTCFG). */
+  readonly instructionOverride: number;
 }
 
 /** One half of the stage-1 input range. */
@@ -55,12 +76,17 @@ export interface Stage1Half {
   readonly wide: boolean;
   /** Hierarchical permissions are ignored. */
   readonly had: boolean;
+  /** User accesses find nothing here (E0PD). */
+  readonly e0pd: boolean;
 }
 
 /** A context, as its CD describes it. */
 export interface Stage1Config {
   /** The CD is not valid: C_BAD_CD. */
   readonly bad: boolean;
+  /** One of WORLD. */
+  readonly world: number;
+  /** -1 in a world without ASIDs. */
   readonly asid: number;
   /** ASID set: 0 shared with CPUs, 1 private. */
   readonly aset: number;
@@ -70,10 +96,22 @@ export interface Stage1Config {
   readonly upper: Stage1Half | undefined;
   /** First byte beyond the output range. */
   readonly outputBytes: number;
+  readonly bigEndian: boolean;
   readonly affd: boolean;
+  /** Hardware sets the access flag, in table descriptors too (HAFT). */
+  readonly ha: boolean;
+  readonly haft: boolean;
+  /** Hardware makes writable-clean descriptors dirty. */
+  readonly hd: boolean;
   readonly wxn: boolean;
   readonly pan: boolean;
+  /** PAN counts for pages that users can only execute, too. */
+  readonly epan: boolean;
   readonly tbi0: boolean;
   readonly tbi1: boolean;
-  readonly record: boolean;
+  /** TERMS of its faults (A, R, S). */
+  readonly terms: number;
 }
+
+/** Stream worlds: whose translations these are; also their place in the tags of the TLB. */
+export const WORLD = { NS_EL1: 0, EL2: 1, EL2_E2H: 2 } as const;

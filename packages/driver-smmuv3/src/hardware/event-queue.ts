@@ -57,8 +57,14 @@ export class EventQueue {
 
   /** Record a fault of a request. */
   record(request: FaultingRequest, fault: Fault): void {
-    const { code } = fault;
     const words = this.#words.fill(0);
+    this.describe(request, fault, words);
+    this.write(words);
+  }
+
+  /** Fill the eight words of a record, which are 0. */
+  describe(request: FaultingRequest, fault: Fault, words: Uint32Array): void {
+    const { code } = fault;
     words[0] = code | substreamBits(request, code);
     words[1] = request.sid;
     if (code === EVENT.F_STE_FETCH || code === EVENT.F_CD_FETCH) {
@@ -75,7 +81,6 @@ export class EventQueue {
     } else if (code >= EVENT.F_WALK_EABT) {
       this.#addressDwords(words, request, fault);
     }
-    this.#write(words);
   }
 
   /** Direction, stage, class and addresses of the walk faults. */
@@ -93,20 +98,37 @@ export class EventQueue {
     if (code === EVENT.F_WALK_EABT || stage2) words[7] = Math.floor(fault.address / 2 ** 32);
   }
 
-  #write(words: Uint32Array): void {
-    if (!this.enabled || this.#errors.isActive(GLOBAL_ERROR.EVENTQ_ABT_ERR)) return;
+  /** Whether a record could be written now. */
+  get isWritable(): boolean {
+    return this.#isOn && !this.queue.isFull;
+  }
+
+  get #isOn(): boolean {
+    return this.enabled && !this.#errors.isActive(GLOBAL_ERROR.EVENTQ_ABT_ERR);
+  }
+
+  /** Write a record, or lose it. */
+  write(words: Uint32Array): void {
+    if (!this.#isOn) return;
+    if (this.queue.isFull) this.#overflow();
+    else this.deliver(words);
+  }
+
+  /**
+   * Write a record to a queue that {@link isWritable}.
+   *
+   * @returns false when the write aborted: the record is lost
+   */
+  deliver(words: Uint32Array): boolean {
     const { queue } = this;
-    if (queue.isFull) {
-      this.#overflow();
-      return;
-    }
     const wasEmpty = queue.isEmpty;
     if (!writeDwords(this.#memory, queue.producerAddress, words)) {
       this.#errors.raise(GLOBAL_ERROR.EVENTQ_ABT_ERR);
-      return;
+      return false;
     }
     queue.advanceProducer();
     if (wasEmpty) this.#interrupt();
+    return true;
   }
 
   /** Toggle OVFLG unless an overflow is active already. */

@@ -2,6 +2,21 @@
  * A fault on its way from the walk that met it to the record.
  */
 
+/**
+ * What the configuration wants done with a faulting request: a sum of these. Without STALL and
+ * RAZ_WI it is aborted.
+ *
+ * @spec SMMUv3 5.5 (fault configuration: A, R, S)
+ */
+export const TERMS = {
+  /** An event is recorded. */
+  RECORD: 1,
+  /** The request waits for software, and an event is recorded. */
+  STALL: 2,
+  /** Reads give zeros, writes are ignored; no error. */
+  RAZ_WI: 4,
+} as const;
+
 /** Filled by whoever meets the fault; one object per unit. */
 export interface Fault {
   /** One of EVENT. */
@@ -14,8 +29,8 @@ export interface Fault {
   address: number;
   /** F_PERMISSION of class TT: the table access was a read. */
   tableRead: boolean;
-  /** Whether the configuration lets this fault be recorded. */
-  recorded: boolean;
+  /** Sum of {@link TERMS}. */
+  terms: number;
 }
 
 /** An empty fault. */
@@ -25,7 +40,7 @@ export const createFault = (): Fault => ({
   eventClass: 0,
   address: 0,
   tableRead: false,
-  recorded: true,
+  terms: TERMS.RECORD,
 });
 
 /** Fill one in place. @returns always true, as walks return "faulted" */
@@ -35,13 +50,13 @@ export const setFault = (
   stage2: boolean,
   eventClass: number,
   address: number,
-  recorded: boolean,
+  terms: number,
 ): true => {
   fault.code = code;
   fault.stage2 = stage2;
   fault.eventClass = eventClass;
   fault.address = address;
   fault.tableRead = false;
-  fault.recorded = recorded;
+  fault.terms = terms;
   return true;
 };

@@ -4,5 +4,10 @@
  */
 export type { CacheOptions } from './caches.ts';
 export { DEFAULT_ID, type Features, type SmmuCapabilities } from './capabilities.ts';
-export { createSmmuHardware, SmmuHardware, type SmmuHardwareOptions } from './iommu.ts';
+export {
+  createSmmuHardware,
+  type SmmuBus,
+  SmmuHardware,
+  type SmmuHardwareOptions,
+} from './iommu.ts';
 export type { HardwareMemory, HardwareRegion } from './memory.ts';

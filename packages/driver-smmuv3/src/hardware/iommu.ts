@@ -22,6 +22,7 @@ import { PageRequestQueue } from './page-request-queue.ts';
 import { Queue } from './queue.ts';
 import { RegisterBank } from './register-bank.ts';
 import { createRequestParts } from './request-parts.ts';
+import { Stalls } from './stalls.ts';
 import { Translator, type TranslatorParts } from './translate.ts';
 import { UnitState } from './unit-state.ts';
 
@@ -31,10 +32,16 @@ export interface SmmuHardwareOptions {
   readonly capabilities?: SmmuCapabilities;
   readonly caches?: CacheOptions;
   /**
-   * Where the unit's messages go; default: interrupts are written to memory, and there are no
-   * devices with caches or page requests.
+   * Where the unit's messages go, and what stalled requests become; default: interrupts are written
+   * to memory, and there are no devices with caches or page requests.
    */
-  readonly bus?: Pick<BusPort, 'raiseMessage'> & DevicePort;
+  readonly bus?: SmmuBus;
+}
+
+/** What a unit tells its bus. */
+export interface SmmuBus extends Pick<BusPort, 'requestResumed'>, DevicePort {
+  /** A message-signalled interrupt. Answering false means that the write aborted. */
+  raiseMessage(address: number, data: number): unknown;
 }
 
 /** The hardware half: two register pages and a translation agent. */
@@ -49,6 +56,7 @@ export class SmmuHardware {
   readonly #pageRequests: PageRequestQueue;
   readonly #devices: DeviceCommands;
   readonly #commands: CommandQueue;
+  readonly #stalls: Stalls;
   readonly #raiseMessage: (address: number, data: number) => void;
 
   /** @throws {RangeError} for features that are not modelled, or impossible cache sizes */
@@ -66,6 +74,7 @@ export class SmmuHardware {
     );
     this.#events = this.#createEventQueue(memory, errors);
     this.#devices = new DeviceCommands(this.features, this.#state, bus ?? {});
+    this.#stalls = this.#createStalls(bus);
     this.#commands = this.#createCommandQueue(memory, errors);
     const parts = createRequestParts({
       memory,
@@ -73,6 +82,8 @@ export class SmmuHardware {
       features: this.features,
       caches: this.caches,
       events: this.#events,
+      stalls: this.#stalls,
+      contiguousGroups: options.caches?.contiguousGroups,
     });
     this.#translator = new Translator(parts);
     this.#ats = new AtsService(parts);
@@ -113,11 +124,22 @@ export class SmmuHardware {
     });
   }
 
+  #createStalls(bus: SmmuBus | undefined): Stalls {
+    return new Stalls({
+      events: this.#events,
+      max: this.features.stallMax,
+      retry: ({ sid, ssid, pfn, access, offset }) =>
+        this.#translator.translate(sid, ssid, pfn, access, offset),
+      resumed: (sid, ticket, answer) => bus?.requestResumed?.(sid, ticket, answer),
+    });
+  }
+
   #createCommandQueue(memory: HardwareMemory, errors: GlobalErrors): CommandQueue {
     const bank = this.#bank;
     const prod = bank.words(spec.CMDQ_PROD);
     const cons = bank.words(spec.CMDQ_CONS);
     const { features, caches } = this;
+    const stalls = this.#stalls;
     const lg2 = features.commandQueueLg2;
     const queue = new Queue(bank, spec.CMDQ_BASE, prod, cons, COMMAND_BYTES, lg2);
     const raiseMessage = this.#raiseMessage;
@@ -126,6 +148,7 @@ export class SmmuHardware {
       features,
       caches,
       errors,
+      stalls,
       devices: this.#devices,
       cons,
       raiseMessage,
@@ -146,6 +169,8 @@ export class SmmuHardware {
     this.#enablesChanged();
     this.#reloadState();
     this.caches.invalidateAll();
+    this.#stalls.terminateAll();
+    this.#stalls.run();
   }
 
   /**
@@ -156,7 +181,8 @@ export class SmmuHardware {
    * @param iovaPfn 4 KiB frame of the address
    * @param access sum of the bus's access bits
    * @param offset byte offset in the page; only the event record needs it
-   * @returns 4 KiB frame, or negative when aborted
+   * @returns 4 KiB frame; negative when aborted (-1), terminated as RAZ/WI (-2), or stalled, see
+   *   `stalledRequest` of core
    */
   translatePage(sid: number, pasid: number, iovaPfn: number, access: number, offset = 0): number {
     return this.#translator.translate(sid, pasid, iovaPfn, access, offset);
@@ -199,7 +225,7 @@ export class SmmuHardware {
     if (register === undefined || this.#isGuarded(register)) return;
     if (register === spec.GBPA && (value & spec.GBPA.fields.UPDATE.mask) === 0) return;
     this.#bank.write(offset, value);
-    this.#afterWrite(register);
+    this.#written(register);
   }
 
   /** Write an aligned qword: of a 64-bit register in one access, else two dwords. */
@@ -213,7 +239,16 @@ export class SmmuHardware {
     if (this.#isGuarded(register)) return;
     this.#bank.write(offset, lo);
     this.#bank.write(offset + 4, hi);
-    this.#afterWrite(register);
+    this.#written(register);
+  }
+
+  #written(register: Register): void {
+    this.#stalls.enter();
+    try {
+      this.#afterWrite(register);
+    } finally {
+      this.#stalls.leave();
+    }
   }
 
   /** Registers that must not change while what they describe is in use. */
@@ -261,13 +296,21 @@ export class SmmuHardware {
       case spec.CR0:
         this.#enablesChanged();
         this.#reloadState();
+        if (!this.#state.enabled) this.#stalls.terminateAll();
+        this.#stalls.deliver();
         this.#commands.process();
+        break;
+      case spec.EVENTQ_CONS:
+        this.#stalls.deliver();
         break;
       case spec.IRQ_CTRL:
         bank.words(spec.IRQ_CTRLACK)[0] = bank.words(spec.IRQ_CTRL)[0] as number;
         break;
-      case spec.CMDQ_PROD:
       case spec.GERRORN:
+        this.#stalls.deliver();
+        this.#commands.process();
+        break;
+      case spec.CMDQ_PROD:
         this.#commands.process();
         break;
       case spec.CMDQ_BASE:
@@ -305,6 +348,7 @@ export class SmmuHardware {
     const cr2 = decode(spec.CR2, bank.words(spec.CR2));
     state.enabled = SMMUEN === 1;
     state.checkTranslated = ATSCHK === 1;
+    state.e2h = cr2.E2H === 1;
     state.recordInvalidStreams = cr2.RECINVSID === 1;
     state.recordAtsErrors = cr2.REC_CFG_ATS === 1 && this.features.recordsAtsErrors;
     const gbpa = bank.words(spec.GBPA);
@@ -346,6 +390,7 @@ const REGISTERS: readonly Register[] = [
   spec.IDR3,
   spec.IDR4,
   spec.IDR5,
+  spec.IIDR,
   spec.AIDR,
   spec.CR0,
   spec.CR0ACK,

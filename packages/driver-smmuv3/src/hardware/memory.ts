@@ -57,5 +57,36 @@ export const writeDwords = (
   return true;
 };
 
+/** The other byte order of a dword. @hot */
+export const swapBytes = (value: number): number =>
+  (value << 24) | ((value & 0xff00) << 8) | ((value >>> 8) & 0xff00) | (value >>> 24);
+
+/**
+ * Atomically replace the low dword of a translation descriptor, unless the descriptor has changed
+ * since it was read: software may write it at any time.
+ *
+ * The updates of hardware touch the low dword only, which the compare guards; the high one is
+ * compared before. A descriptor whose high dword changes in between keeps that change.
+ *
+ * @param at index of the descriptor's first dword
+ * @returns whether it was replaced
+ * @spec SMMUv3 3.13 (64-bit single-copy atomic updates)
+ */
+export const updateDescriptor = (
+  i32: Int32Array,
+  at: number,
+  bigEndian: boolean,
+  lo: number,
+  hi: number,
+  newLo: number,
+): boolean => {
+  if (bigEndian) {
+    if (i32[at] !== swapBytes(hi)) return false;
+    const was = swapBytes(lo);
+    return Atomics.compareExchange(i32, at + 1, was, swapBytes(newLo)) === was;
+  }
+  return i32[at + 1] === hi && Atomics.compareExchange(i32, at, lo, newLo) === lo;
+};
+
 /** Address from the halves of a 64-bit word whose other bits are masked off. @hot */
 export const joinAddress = (lo: number, hi: number): number => hi * TWO_32 + (lo >>> 0);

@@ -7,24 +7,21 @@
 import { ENTRY_KIND } from '@iommukit/pgtable-fast';
 import { EVENT_CLASS } from '../spec/events.ts';
 import { STE_CONFIG } from '../spec/stream-table-entry.ts';
-import type { CacheAccess } from './caches.ts';
+import { type CacheAccess, sourceTag, WORLD_TAG } from './caches.ts';
 import { GLOBAL_TAG } from './command-queue.ts';
-import type { Stage1Config, Stage2Config, StreamConfig } from './configuration.ts';
-import { PRIVILEGED_SHIFT, type Stage1Walker } from './stage1-walker.ts';
-import { RIGHT, type Stage2Walker } from './stage2-walker.ts';
+import { type Stage1Config, type Stage2Config, type StreamConfig, WORLD } from './configuration.ts';
+import type { Stage1Walker } from './stage1-walker.ts';
+import { PRIVILEGED_SHIFT, RIGHT, type Stage2Walker } from './stage2-walker.ts';
 
-/** Tag bits that keep entries of different kinds of stream with one VMID apart. */
-const CONFIG_SHIFT = 16;
-const ASET_SHIFT = 19;
 const EVERY_RIGHT = RIGHT.READ | RIGHT.WRITE | RIGHT.EXEC;
 
 /** Lookup key of translations of an IPA, which stage 2 alone makes. @hot */
 export const stage2Source = (stream: StreamConfig): number =>
-  stream.vmid | (STE_CONFIG.S2 << CONFIG_SHIFT);
+  sourceTag(stream.vmid, STE_CONFIG.S2, 0, 0);
 
 /** Lookup key of translations of a VA. @hot */
 export const stage1Source = (stream: StreamConfig, context: Stage1Config): number =>
-  stream.vmid | (stream.config << CONFIG_SHIFT) | (context.aset << ASET_SHIFT);
+  sourceTag(stream.vmid, stream.config, context.aset, context.world);
 
 /** The walkers and the TLB behind them; the result of the last walk stands in the fields. */
 export class Stages {
@@ -32,13 +29,12 @@ export class Stages {
   pfn = 0;
   /** 4 KiB frame between the stages: what stage 1 made of the input. */
   ipaPfn = 0;
-  /**
-   * Rights of the result. After stage 1: user in bits 2:0, privileged in 5:3; after stage 2 alone:
-   * bits 2:0 for both.
-   */
+  /** Rights of the result: user in bits 2:0, privileged in 5:3. */
   rights = 0;
   /** lg2 of the bytes over which the result is linear. */
   sizeLg2 = 12;
+  /** False: the first write has to make a leaf dirty; the entry lets none pass. */
+  dirtyKnown = true;
   readonly #caches: CacheAccess;
   readonly #stage1: Stage1Walker;
   readonly #stage2: Stage2Walker;
@@ -53,7 +49,7 @@ export class Stages {
    * Stage 2 of a stream that has one. @hot
    *
    * @param pfn 4 KiB frame of the IPA
-   * @param need rights without which it is a fault
+   * @param need rights without which it is a fault, user or privileged; a write makes the leaf dirty
    * @returns true when it faulted
    */
   walkStage2(stream: StreamConfig, pfn: number, need: number): boolean {
@@ -65,6 +61,7 @@ export class Stages {
     this.pfn = stage2.pfn;
     this.rights = stage2.rights;
     this.sizeLg2 = stage2.sizeLg2;
+    this.dirtyKnown = stage2.dirtyKnown;
     this.#caches.tlb.insert(
       stage2Source(stream),
       GLOBAL_TAG,
@@ -72,7 +69,7 @@ export class Stages {
       stage2.pfn,
       stage2.sizeLg2,
       stage2.rights,
-      true,
+      stage2.dirtyKnown,
       ENTRY_KIND.SECOND_STAGE,
       stream.vmid,
       GLOBAL_TAG,
@@ -84,7 +81,7 @@ export class Stages {
    * Stage 1, and stage 2 behind it when the stream has one. @hot
    *
    * @param pfn 4 KiB frame of the VA, its ignored top byte replaced
-   * @param need rights of the request
+   * @param need rights of the request, in bits 2:0; a write makes the leaves dirty
    * @param privileged whose rights of stage 1 count
    * @returns true when it faulted
    */
@@ -102,11 +99,12 @@ export class Stages {
     this.pfn = stage1.pfn;
     this.rights = stage1.rights;
     this.sizeLg2 = stage1.sizeLg2;
+    this.dirtyKnown = stage1.dirtyKnown;
     // A translation request may ask where nothing is allowed: stage 2 has no part in that.
     if ((privileged ? this.rights >>> PRIVILEGED_SHIFT : this.rights & EVERY_RIGHT) === 0) {
       return false;
     }
-    if (stream.stage2 !== undefined && this.#combine(stream.stage2, need)) return true;
+    if (stream.stage2 !== undefined && this.#combine(stream.stage2, placed)) return true;
     this.#insert(stream, context, pfn);
     return false;
   }
@@ -116,7 +114,8 @@ export class Stages {
     const stage2 = this.#stage2;
     if (stage2.walk(config, this.ipaPfn, need, EVENT_CLASS.IN)) return true;
     this.pfn = stage2.pfn;
-    this.rights &= stage2.rights | (stage2.rights << PRIVILEGED_SHIFT);
+    this.rights &= stage2.rights;
+    this.dirtyKnown = this.dirtyKnown && stage2.dirtyKnown;
     this.sizeLg2 = Math.min(this.sizeLg2, stage2.sizeLg2);
     return false;
   }
@@ -131,9 +130,9 @@ export class Stages {
       this.pfn,
       this.sizeLg2,
       this.rights,
-      true,
+      this.dirtyKnown,
       stream.stage2 === undefined ? ENTRY_KIND.FIRST_STAGE : ENTRY_KIND.NESTED,
-      stream.vmid,
+      context.world === WORLD.NS_EL1 ? stream.vmid : (WORLD_TAG[context.world] as number),
       this.#stage1.global && caches.knowsGlobalPages ? GLOBAL_TAG : asid,
     );
   }

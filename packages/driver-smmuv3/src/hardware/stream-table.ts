@@ -9,7 +9,7 @@ import { L1STD, L1STD_BYTES, S1_FMT, STE_BYTES } from '../spec/stream-table-entr
 import type { Features } from './capabilities.ts';
 import type { Stage1Config, StreamConfig } from './configuration.ts';
 import { resolveContextDescriptor } from './context-descriptor-check.ts';
-import { type Fault, setFault } from './faults.ts';
+import { type Fault, setFault, TERMS } from './faults.ts';
 import { type HardwareMemory, joinAddress, readDwords } from './memory.ts';
 import { RIGHT, type Stage2Walker } from './stage2-walker.ts';
 import { resolveStreamEntry } from './stream-entry-check.ts';
@@ -53,7 +53,7 @@ export class StreamTable {
     const address = this.#streamAddress(sid);
     if (address < 0) return undefined;
     if (!readDwords(this.#memory, address, this.#words, STE_BYTES / 4)) {
-      setFault(this.#fault, EVENT.F_STE_FETCH, false, 0, address, true);
+      setFault(this.#fault, EVENT.F_STE_FETCH, false, 0, address, TERMS.RECORD);
       return undefined;
     }
     return resolveStreamEntry(this.#words, this.#features);
@@ -67,7 +67,7 @@ export class StreamTable {
     const entries = 2 ** streamSplit;
     const descriptor = streamTable + Math.floor(sid / entries) * L1STD_BYTES;
     if (!readDwords(this.#memory, descriptor, this.#words, 2)) {
-      setFault(this.#fault, EVENT.F_STE_FETCH, false, 0, descriptor, true);
+      setFault(this.#fault, EVENT.F_STE_FETCH, false, 0, descriptor, TERMS.RECORD);
       return -1;
     }
     const [lo = 0, hi = 0] = this.#words;
@@ -81,7 +81,8 @@ export class StreamTable {
 
   #noStream(): -1 {
     const { recordInvalidStreams } = this.#state;
-    setFault(this.#fault, EVENT.C_BAD_STREAMID, false, 0, 0, recordInvalidStreams);
+    const terms = recordInvalidStreams ? TERMS.RECORD : 0;
+    setFault(this.#fault, EVENT.C_BAD_STREAMID, false, 0, 0, terms);
     return -1;
   }
 
@@ -89,7 +90,7 @@ export class StreamTable {
   fetchContext(stream: StreamConfig, index: number): Stage1Config | undefined {
     const address = this.#contextAddress(stream, index);
     if (address < 0 || !this.#readContextWords(stream, address, CD_BYTES / 4)) return undefined;
-    return resolveContextDescriptor(this.#words, this.#features);
+    return resolveContextDescriptor(this.#words, this.#features, stream, this.#state.e2h);
   }
 
   /** Address of a CD, an IPA when the stream has a stage 2; -1 with the fault set. */
@@ -105,7 +106,7 @@ export class StreamTable {
     const [lo = 0, hi = 0] = this.#words;
     const pointer = joinAddress(lo & CD_PTR_LO, hi & L2PTR_HI);
     if ((lo & L1CD_V) === 0 || pointer >= 2 ** this.#features.oaBits) {
-      setFault(this.#fault, EVENT.C_BAD_SUBSTREAMID, false, 0, 0, true);
+      setFault(this.#fault, EVENT.C_BAD_SUBSTREAMID, false, 0, 0, TERMS.RECORD);
       return -1;
     }
     const leafBytes = CD_BYTES * 2 ** leafLg2;
@@ -121,7 +122,7 @@ export class StreamTable {
       pa = this.#stage2.pfn * FRAME_BYTES + (address % FRAME_BYTES);
     }
     if (readDwords(this.#memory, pa, this.#words, count)) return true;
-    setFault(this.#fault, EVENT.F_CD_FETCH, false, 0, pa, true);
+    setFault(this.#fault, EVENT.F_CD_FETCH, false, 0, pa, TERMS.RECORD);
     return false;
   }
 }

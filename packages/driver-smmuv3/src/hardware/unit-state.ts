@@ -11,6 +11,10 @@ export class UnitState {
   checkTranslated = false;
   /** CR2.REC_CFG_ATS: configuration errors of ATS requests are recorded. */
   recordAtsErrors = false;
+  /** CR2.E2H. */
+  e2h = false;
+  /** CR0.VMW: low VMID bits that invalidations ignore. */
+  vmidWildcardBits = 0;
   /** GBPA.ABORT. */
   bypassAborts = false;
   /** Byte address of the stream table, aligned as its shape asks. */

@@ -126,6 +126,22 @@ export const PRI_RESP = defineLayout({
   },
 });
 
+/** RESUME and STALL_TERM. */
+export const RESUME = defineLayout({
+  name: 'RESUME',
+  bits: 128,
+  spec: 'SMMUv3 4.6',
+  doc: 'answer a stalled request; STALL_TERM uses the StreamID alone',
+  fields: {
+    OPCODE,
+    SSEC,
+    AC: flag(12, '1 = try again'),
+    AB: flag(13, 'else: 1 = abort, 0 = RAZ/WI'),
+    SID: uint(63, 32, 'StreamID'),
+    STAG: uint(79, 64, 'tag of the record'),
+  },
+});
+
 /** SYNC. */
 export const SYNC = defineLayout({
   name: 'SYNC',

@@ -12,6 +12,9 @@ export const TTF = { AARCH32: 1, AARCH64: 2, BOTH: 3 } as const;
 /** IDR0.STALL_MODEL. */
 export const STALL_MODEL = { BOTH: 0, TERMINATE_ONLY: 1, STALL_FORCED: 2 } as const;
 
+/** IDR0.TTENDIAN: byte orders of translation tables; 1 is reserved. */
+export const TTENDIAN = { MIXED: 0, LITTLE: 2, BIG: 3 } as const;
+
 /** IDR0. */
 export const IDR0 = defineRegister({
   name: 'IDR0',
@@ -32,14 +35,14 @@ export const IDR0 = defineRegister({
     NS1ATS: { ...flag(11, 'no split-stage ATS'), access: RO },
     ASID16: { ...flag(12, '16-bit ASID'), access: RO },
     MSI: { ...flag(13, 'message-signalled interrupts'), access: RO },
-    SEV: { ...flag(14), access: RO },
+    SEV: { ...flag(14, 'events for waiting CPUs'), access: RO },
     ATOS: { ...flag(15), access: RO },
     PRI: { ...flag(16, 'page request queue'), access: RO },
     VMW: { ...flag(17, 'VMID wildcards'), access: RO },
     VMID16: { ...flag(18, '16-bit VMID'), access: RO },
     CD2L: { ...flag(19, 'two-level CD tables'), access: RO },
     VATOS: { ...flag(20), access: RO },
-    TTENDIAN: { ...uint(22, 21, '2 = little endian only'), access: RO },
+    TTENDIAN: { ...uint(22, 21, 'byte orders of tables: 2 = little endian only'), access: RO },
     ATSRECERR: { ...flag(23), access: RO },
     STALL_MODEL: { ...enumeration(25, 24, STALL_MODEL, 'stalling'), access: RO },
     TERM_MODEL: { ...flag(26, '1 = faults abort always'), access: RO },
@@ -97,8 +100,10 @@ export const IDR3 = defineRegister({
     STT: { ...flag(9, 'small translation tables'), access: RO },
     RIL: { ...flag(10, 'range invalidation'), access: RO },
     BBML: { ...uint(12, 11, 'break-before-make level'), access: RO },
-    E0PD: { ...flag(13), access: RO },
-    PTWNNC: { ...flag(14), access: RO },
+    E0PD: { ...flag(13, 'user accesses can be shut out by half'), access: RO },
+    PTWNNC: { ...flag(14, 'table walks to device memory are Normal'), access: RO },
+    PASIDTT: { ...flag(16, 'PASIDs of translated requests count'), access: RO },
+    EPAN: { ...flag(17, 'PAN counts for execute-only pages'), access: RO },
   },
 });
 
@@ -128,6 +133,21 @@ export const IDR5 = defineRegister({
     D128: { ...flag(8), access: RO },
     VAX: { ...uint(11, 10, '1 = 52-bit virtual addresses'), access: RO },
     STALL_MAX: { ...uint(31, 16, 'stalled transactions at most'), access: RO },
+  },
+});
+
+/** IIDR: who made the unit. */
+export const IIDR = defineRegister({
+  name: 'IIDR',
+  offset: 0x18,
+  bits: 32,
+  spec: 'SMMUv3 6.3.7',
+  doc: 'implementation',
+  fields: {
+    IMPLEMENTER: { ...uint(11, 0, 'JEP106 code: 0x43b Arm'), access: RO },
+    REVISION: { ...uint(15, 12), access: RO },
+    VARIANT: { ...uint(19, 16), access: RO },
+    PRODUCT_ID: { ...uint(31, 20), access: RO },
   },
 });
 

@@ -23,6 +23,8 @@ export const L1STD = defineLayout({
 
 /** STE.Config: 0 to 3 abort. */
 export const STE_CONFIG = { ABORT: 0, BYPASS: 4, S1: 5, S2: 6, NESTED: 7 } as const;
+/** STE.STRW, for Config 5: odd values are illegal. */
+export const STRW = { NS_EL1: 0, EL2: 2 } as const;
 /** STE.S1Fmt. */
 export const S1_FMT = { LINEAR: 0, TWO_LEVEL_4K: 1, TWO_LEVEL_64K: 2 } as const;
 /** STE.EATS: what ATS requests get; 3 acts as 0. */
@@ -77,12 +79,13 @@ export const STE = defineLayout({
     S2ENDI: flag(180, 'big-endian tables'),
     S2AFFD: flag(181, 'no access flag faults'),
     S2PTW: flag(182, 'table walks must not hit device memory'),
-    S2HD: flag(183),
-    S2HA: flag(184),
+    S2HD: flag(183, 'hardware updates the dirty state'),
+    S2HA: flag(184, 'hardware updates the access flag'),
     S2S: flag(185, 'stall stage 2 faults'),
     S2R: flag(186, 'record stage 2 faults'),
-    S2SL0_2: flag(194),
-    S2DS: flag(195),
+    S2HAFT: flag(187, 'hardware updates the access flag of table descriptors'),
+    S2SL0_2: flag(194, 'start level -1, with S2SL0 0'),
+    S2DS: flag(195, '52-bit addresses with 4K and 16K'),
     S2TTB: addr(243, 196, 'stage 2 root'),
   },
 });

@@ -45,7 +45,7 @@ describe('arm_smmu_domain_alloc_paging_flags', () => {
     ['both stages', {}, NEST_PARENT | DIRTY_TRACKING, 'hwpt-flags'],
     ['both stages', {}, 4, 'hwpt-flags'],
     ['both stages', {}, 16, 'hwpt-flags'],
-    ['no HTTU', {}, DIRTY_TRACKING, 'dirty-tracking'],
+    ['no HTTU', { capabilities: { idr0: { HTTU: 0 } } }, DIRTY_TRACKING, 'dirty-tracking'],
     ['stage 1 alone', STAGE1_ONLY, NEST_PARENT, 'nest-parent'],
     ['stage 2 alone', STAGE2_ONLY, NEST_PARENT, 'nest-parent'],
     ['stage 2 alone', STAGE2_ONLY, PASID, 'stage-1'],
