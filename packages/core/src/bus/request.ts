@@ -28,15 +28,16 @@ export const BLOCKED = -1;
 
 /**
  * What {@link TranslationAgent.translatePage} returns for a request that was terminated without an
- * error: the device reads zeros, its writes are ignored.
+ * error: the device reads zeros, its writes are ignored. Far from the small numbers that agents tell
+ * reasons of blocked requests apart with.
  *
  * @spec SMMUv3 5.5 (CD.A = 0)
  */
-export const RAZ_WI = -2;
+export const RAZ_WI = -0xffff;
 
 /**
- * First of the codes for stalled requests; see {@link stalledRequest}. Negative answers above it are
- * those of blocked requests: agents may tell reasons apart with them.
+ * First of the codes for stalled requests; see {@link stalledRequest}. Negative answers above it,
+ * but for {@link RAZ_WI}, are those of blocked requests: agents may tell reasons apart with them.
  */
 const FIRST_STALLED = -0x1_0000;
 
