@@ -35,9 +35,35 @@ export interface SmmuOptions {
   readonly rmrs?: readonly ReservedMemory[];
   /**
    * Firmware says that DMA through the unit snoops whatever the attributes (CANWBS of the IORT):
-   * domains can then enforce cache coherency. Default false.
+   * domains can then enforce cache coherency. Guests need it, or a stage 2 that forces write-back
+   * memory (IDR3.FWB). Default false.
    */
   readonly canWbs?: boolean;
+  /**
+   * Nested HWPTs over a nest parent itself, without a vIOMMU; default true. Linux 7.3 has them
+   * through vIOMMUs only.
+   */
+  readonly directNesting?: boolean;
+  /**
+   * All guests on one stage 2 share its VMID, and a stage 2 serves one unit, as in Linux 7.3;
+   * default false: each guest has its own.
+   */
+  readonly linux73Vmid?: boolean;
+  /**
+   * Count a guest's commands before a bad one as done without executing them, as Linux 7.3; default
+   * false: they are executed.
+   */
+  readonly linux73Invalidation?: boolean;
+  /**
+   * Answer every page request group with a failure, as Linux 7.3; default false: fault queues get
+   * them.
+   */
+  readonly linux73Pri?: boolean;
+  /**
+   * StreamIDs of devices whose transactions can wait, as firmware says (IORT, named components), on
+   * a unit that leaves stalling to software (IDR0.STALL_MODEL 0); default none.
+   */
+  readonly stallSids?: Iterable<number>;
 }
 
 /** A unit of this driver: the host half, and for tools the hardware below it. */
@@ -87,9 +113,14 @@ const createUnit = (driver: IommuDriver, host: UnitHost, options: SmmuOptions): 
   const parts = bringUp(hardware, host, {
     name: `${driver.name}${machine.units.length}`,
     canWbs: options.canWbs ?? false,
+    linux73Pri: options.linux73Pri ?? false,
   });
   const pool = createPoolIn(machine.memory, parts.context.caps.oaBits, options.maxTableBytes);
   return new SmmuIommuUnit(hardware, driver, hardware, parts, pool, {
     rmrs: options.rmrs ?? [],
+    stallSids: new Set(options.stallSids ?? []),
+    directNesting: options.directNesting ?? true,
+    linux73Vmid: options.linux73Vmid ?? false,
+    linux73Invalidation: options.linux73Invalidation ?? false,
   });
 };

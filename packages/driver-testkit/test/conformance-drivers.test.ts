@@ -1,8 +1,9 @@
 /** The suite on the drivers of this repository, in the modes that matter. */
 
+import { encode } from '@iommukit/bits';
 import { HWPT_DATA } from '@iommukit/core';
 import { amdvi } from '@iommukit/driver-amdvi';
-import { smmuv3 } from '@iommukit/driver-smmuv3';
+import { CD, encodeHwptArmSmmuv3, STE, STE_CONFIG, smmuv3 } from '@iommukit/driver-smmuv3';
 import {
   type ConformanceTarget,
   describeConformance,
@@ -38,6 +39,33 @@ const vtdNesting: NestingSupport = {
   },
 };
 
+/** A CD with ASID 1 at GPA 0x8000 and a table of four levels at 0x1000 to 0x4fff, as a guest's SMMUv3 driver builds them. */
+const armNesting: NestingSupport = {
+  dataType: HWPT_DATA.ARM_SMMUV3,
+  buildGuestTable: (write, iova, gpa) => {
+    const tables = [0x1000, 0x2000, 0x3000, 0x4000, gpa];
+    for (let level = 0; level < 4; level++) {
+      const index = Math.floor(iova / 2 ** (39 - 9 * level)) % 512;
+      const table = tables[level] as number;
+      write(table + 8 * index, word((tables[level + 1] as number) + (level === 3 ? 0xf43 : 3)));
+    }
+    const cd = encode(CD, {
+      V: 1,
+      T0SZ: 16,
+      EPD1: 1,
+      IPS: 5,
+      AA64: 1,
+      R: 1,
+      A: 1,
+      ASET: 1,
+      ASID: 1,
+    });
+    write(0x8000, new Uint8Array(cd.buffer));
+    write(0x8008, word(0x1000));
+    return encodeHwptArmSmmuv3(encode(STE, { V: 1, CONFIG: STE_CONFIG.S1, S1CONTEXTPTR: 0x8000 }));
+  },
+};
+
 const targets: readonly ConformanceTarget[] = [
   // First-stage and VMSAv8 tables have no write-only leaves.
   { name: 'vtd()', createDriver: () => vtd(), writeOnly: false, nesting: vtdNesting },
@@ -51,6 +79,12 @@ const targets: readonly ConformanceTarget[] = [
   { name: 'vtd(), second stage', createDriver: () => vtd({ firstStageByDefault: false }) },
   { name: 'amdvi()', createDriver: () => amdvi() },
   { name: 'smmuv3()', createDriver: () => smmuv3(), writeOnly: false },
+  {
+    name: 'smmuv3(), coherent devices',
+    createDriver: () => smmuv3({ canWbs: true }),
+    writeOnly: false,
+    nesting: armNesting,
+  },
 ];
 
 for (const target of targets) describeConformance(target, { describe, it });

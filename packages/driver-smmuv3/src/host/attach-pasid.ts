@@ -41,7 +41,7 @@ export const attachPasid = (
   table.reserve(pasid);
   domain.addTags(device, pasid);
   device.pasids.set(pasid, domain);
-  table.write(pasid, domain.contextEntry());
+  table.write(pasid, domain.contextEntry(device));
   rewriteStream(unit, device);
   settleAts(unit, device, pasid);
   old?.removeTags(device, pasid);

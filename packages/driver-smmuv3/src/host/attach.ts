@@ -66,7 +66,7 @@ const attachStream = (
   if (stage1) cdTableOf(unit, device).reserve(DEFAULT_CONTEXT);
   next?.addTags(device, NO_SSID);
   device.domain = next;
-  if (stage1) device.cdTable?.write(DEFAULT_CONTEXT, stage1.contextEntry());
+  if (stage1) device.cdTable?.write(DEFAULT_CONTEXT, stage1.contextEntry(device));
   rewriteStream(unit, device);
   if (!stage1 && old?.usesCdTable) device.cdTable?.write(DEFAULT_CONTEXT, NO_CONTEXT);
   settleAts(unit, device, NO_SSID);

@@ -8,8 +8,11 @@ import { HostMemory, refuse, type UnitHost } from '@iommukit/core';
 import { CR0, CR0ACK, CR1, CR2, GBPA, IRQ_CTRL } from '../spec/registers.ts';
 import { readCapabilities } from './capabilities.ts';
 import { CommandQueue } from './command-queue.ts';
+import { takeEvent } from './event-routes.ts';
 import { EventQueueService } from './faults.ts';
 import { Invalidate } from './invalidate.ts';
+import { PageFaults } from './page-faults.ts';
+import { PageRequestQueue } from './page-request-queue.ts';
 import type { RegisterFile } from './register-file.ts';
 import { StreamTable } from './stream-table.ts';
 import { TagAllocator } from './tag-allocator.ts';
@@ -24,12 +27,17 @@ export interface BringUpOptions {
   readonly name: string;
   /** Firmware says that DMA through the unit snoops whatever the attributes (IORT, CANWBS). */
   readonly canWbs: boolean;
+  /** Answer page requests as Linux 7.3, which hands none to anybody. */
+  readonly linux73Pri: boolean;
 }
 
 /** A unit that is up. */
 export interface UnitParts {
   readonly context: UnitContext;
   readonly events: EventQueueService;
+  readonly pageFaults: PageFaults;
+  /** There where the unit takes page requests. */
+  readonly pageRequests: PageRequestQueue | undefined;
 }
 
 /**
@@ -40,7 +48,7 @@ export interface UnitParts {
 export const bringUp = (
   registers: RegisterFile,
   host: UnitHost,
-  { name, canWbs }: BringUpOptions,
+  { name, canWbs, linux73Pri }: BringUpOptions,
 ): UnitParts => {
   const caps = readCapabilities(registers);
   const memory = new HostMemory(host.machine.memory);
@@ -51,24 +59,67 @@ export const bringUp = (
   table.program(registers);
   const queue = new CommandQueue(registers, memory, caps.commandQueueLg2);
   queue.program();
-  const { CMDQEN, EVENTQEN, SMMUEN, ATSCHK } = CR0.fields;
-  // Translated requests are checked against the stream table where devices can send them.
-  const checks = caps.ats ? ATSCHK.mask : 0;
+  const { CMDQEN, SMMUEN } = CR0.fields;
   enable(registers, CMDQEN.mask);
   const invalidate = new Invalidate(queue, caps.rangeInvalidation);
   invalidate.all();
   invalidate.submit();
-  const events = new EventQueueService(registers, memory, host, caps.eventQueueLg2);
-  registers.writeReg32(IRQ_CTRL.offset, 0);
-  events.program(host.machine.allocMessageAddress(() => events.service()));
-  enable(registers, CMDQEN.mask | EVENTQEN.mask | checks);
-  registers.writeReg32(IRQ_CTRL.offset, IRQ_CTRL.fields.EVENTQ_IRQEN.mask);
-  enable(registers, CMDQEN.mask | EVENTQEN.mask | SMMUEN.mask | checks);
   const asids = new TagAllocator('ASID', caps.asidBits, 'EBUSY');
   const vmids = new TagAllocator('VMID', caps.vmidBits, 'ENOSPC');
-  const devices = new Map();
-  const parts = { name, host, caps, canWbs, memory, invalidate, table, asids, vmids, devices };
-  return { context: parts, events };
+  const devices: UnitContext['devices'] = new Map();
+  const context: UnitContext = {
+    name,
+    host,
+    caps,
+    canWbs,
+    memory,
+    invalidate,
+    table,
+    asids,
+    vmids,
+    devices,
+  };
+  const queues = programQueues(registers, queue, context, linux73Pri);
+  enable(registers, queues.enables);
+  registers.writeReg32(IRQ_CTRL.offset, queues.interrupts);
+  enable(registers, queues.enables | SMMUEN.mask);
+  return { context, ...queues };
+};
+
+/** The queues that the unit writes; messages of theirs are served when no command is under way. */
+const programQueues = (
+  registers: RegisterFile,
+  commands: CommandQueue,
+  context: UnitContext,
+  linux73Pri: boolean,
+) => {
+  const { host, memory, caps, devices } = context;
+  const pageFaults = new PageFaults(context);
+  const message = (service: () => void): number =>
+    host.machine.allocMessageAddress(() => commands.whenIdle(service));
+  registers.writeReg32(IRQ_CTRL.offset, 0);
+  const events = new EventQueueService(registers, memory, host, caps.eventQueueLg2);
+  events.onEvent = (words) => takeEvent(context, pageFaults, words);
+  const serviceEvents = () => events.service();
+  events.program(message(serviceEvents));
+  const { CMDQEN, EVENTQEN, PRIQEN, ATSCHK } = CR0.fields;
+  const { EVENTQ_IRQEN, PRIQ_IRQEN } = IRQ_CTRL.fields;
+  // Translated requests are checked against the stream table where devices can send them.
+  const enables = CMDQEN.mask | EVENTQEN.mask | (caps.ats ? ATSCHK.mask : 0);
+  const interrupts = EVENTQ_IRQEN.mask;
+  if (!caps.pri) return { events, pageFaults, pageRequests: undefined, enables, interrupts };
+  const deviceAt = (sid: number) => devices.get(sid);
+  const parts = { registers, memory, faults: pageFaults, deviceAt, likeLinux73: linux73Pri };
+  const pageRequests = new PageRequestQueue(parts, caps.pageRequestQueueLg2);
+  const servicePageRequests = () => pageRequests.service();
+  pageRequests.program(message(servicePageRequests));
+  return {
+    events,
+    pageFaults,
+    pageRequests,
+    enables: enables | PRIQEN.mask,
+    interrupts: interrupts | PRIQ_IRQEN.mask,
+  };
 };
 
 /** An earlier owner's translation goes off; meanwhile every request aborts. */

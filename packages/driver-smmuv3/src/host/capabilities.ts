@@ -8,6 +8,7 @@ const ADDRESS_BITS = [32, 36, 40, 42, 44, 48, 52, 52] as const;
 /** Code of 48 bits, the most that 4K tables without 52-bit descriptors reach. */
 const MAX_OA_CODE = 5;
 const IDR_COUNT = 6;
+const IIDR_OFFSET = 0x18;
 const RID_BITS = 16;
 /** IDR0.HTTU from which hardware keeps dirty state. */
 const HTTU_DIRTY = 2;
@@ -16,8 +17,9 @@ const LINEAR_SSID_BITS = 10;
 
 /** What the host half needs to know of a unit. */
 export interface Capabilities {
-  /** IDR0 to IDR5, then AIDR, for hw_info. */
+  /** IDR0 to IDR5, IIDR and AIDR, for hw_info. */
   readonly idr: readonly number[];
+  readonly iidr: number;
   readonly aidr: number;
   readonly stage1: boolean;
   readonly stage2: boolean;
@@ -37,6 +39,8 @@ export interface Capabilities {
   /** Hardware keeps dirty state in stage-1 leaves of coherent tables. */
   readonly dirtyTracking: boolean;
   readonly ats: boolean;
+  readonly pri: boolean;
+  readonly pageRequestQueueLg2: number;
   /** One of {@link STALL_MODEL}. */
   readonly stallModel: number;
   /** Stage 2 can force write-back memory (IDR3.FWB). */
@@ -68,6 +72,7 @@ export const readCapabilities = (registers: RegisterFile): Capabilities => {
   const oaBits = ADDRESS_BITS[oaCode] as number;
   return {
     idr,
+    iidr: registers.readReg32(IIDR_OFFSET),
     aidr: registers.readReg32(AIDR.offset),
     stage1: idr0.S1P === 1,
     stage2: idr0.S2P === 1,
@@ -83,6 +88,8 @@ export const readCapabilities = (registers: RegisterFile): Capabilities => {
     coherent: idr0.COHACC === 1,
     dirtyTracking: idr0.S1P === 1 && idr0.HTTU >= HTTU_DIRTY && idr0.COHACC === 1,
     ats: idr0.ATS === 1,
+    pri: idr0.ATS === 1 && idr0.PRI === 1,
+    pageRequestQueueLg2: Math.min(idr1.PRIQS, 8),
     stallModel: idr0.STALL_MODEL,
     forcedWriteBack: idr0.S2P === 1 && idr3.FWB === 1,
     vaBits: 48,

@@ -23,6 +23,8 @@ export class CommandQueue {
   readonly #ring: number;
   readonly #lg2: number;
   readonly #batch: number[] = [];
+  readonly #later = new Set<() => void>();
+  #isWaiting = false;
   /** Index with its wrap bit. */
   #prod = 0;
 
@@ -50,6 +52,15 @@ export class CommandQueue {
     this.#batch.push(w0, w1, w2, w3);
   }
 
+  /**
+   * Do something that may send commands: now, or when the commands that are being waited for are
+   * done. A message that arrives while they are executed is served then.
+   */
+  whenIdle(work: () => void): void {
+    if (this.#isWaiting) this.#later.add(work);
+    else work();
+  }
+
   /** Drop what was added and not handed over. */
   discard(): void {
     this.#batch.length = 0;
@@ -63,8 +74,21 @@ export class CommandQueue {
   submit(): void {
     const commands = this.#batch.splice(0);
     const chunk = (2 ** this.#lg2 - 1) * WORDS;
-    for (let from = 0; from < commands.length; from += chunk) {
-      this.#submitChunk(commands.slice(from, from + chunk));
+    this.#isWaiting = true;
+    try {
+      for (let from = 0; from < commands.length; from += chunk) {
+        this.#submitChunk(commands.slice(from, from + chunk));
+      }
+    } finally {
+      this.#isWaiting = false;
+      this.#doLater();
+    }
+  }
+
+  #doLater(): void {
+    for (const work of this.#later) {
+      this.#later.delete(work);
+      work();
     }
   }
 

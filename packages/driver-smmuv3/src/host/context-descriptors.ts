@@ -7,7 +7,7 @@
 import { encode } from '@iommukit/bits';
 import type { PageTable } from '@iommukit/pgtable-fast';
 import { CD } from '../spec/context-descriptor.ts';
-import { type Capabilities, stallIsForced } from './capabilities.ts';
+import type { Capabilities } from './capabilities.ts';
 
 /** Walk attributes: inner and outer write-back, inner shareable. */
 const WRITE_BACK = 1;
@@ -21,13 +21,14 @@ export const NO_CONTEXT = encode(CD, {});
 /**
  * The lower half of the address space through a table of the host, under a private ASID.
  *
+ * @param stall faults of the device wait for an answer
  * @param dirtyTracking hardware sets access and dirty state in the leaves
  */
 export const contextDescriptor = (
   caps: Capabilities,
   table: PageTable,
   asid: number,
-  dirtyTracking: boolean,
+  { dirtyTracking, stall }: { readonly dirtyTracking: boolean; readonly stall: boolean },
 ): Uint32Array =>
   encode(CD, {
     T0SZ: 64 - table.iovaBits,
@@ -41,7 +42,7 @@ export const contextDescriptor = (
     AA64: 1,
     HD: dirtyTracking ? 1 : 0,
     HA: dirtyTracking ? 1 : 0,
-    S: stallIsForced(caps) ? 1 : 0,
+    S: stall ? 1 : 0,
     R: 1,
     A: 1,
     ASET: 1,

@@ -15,6 +15,8 @@ export interface DeviceState {
   readonly ssidBits: number;
   /** The device keeps translations, and the unit serves it. */
   readonly ats: boolean;
+  /** The device sends page requests, and the unit takes them. */
+  readonly pri: boolean;
   /** Faults of the device may stall. */
   readonly stall: boolean;
   /** Its context descriptors; made when the first one is needed. */

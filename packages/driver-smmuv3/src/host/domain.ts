@@ -153,15 +153,21 @@ export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain 
   }
 
   /** Context descriptor, 16 words, of a stage-1 domain. */
-  contextEntry(): Uint32Array {
+  contextEntry({ stall }: DeviceState): Uint32Array {
     const { table, tag, options } = this;
-    return contextDescriptor(this.context.caps, table, tag, options.shape.dirtyTracking);
+    const { dirtyTracking } = options.shape;
+    return contextDescriptor(this.context.caps, table, tag, { dirtyTracking, stall });
   }
 
   /** Stream table entry, 16 words, of a stage-2 domain. */
   streamEntry(_device: DeviceState, traits: StreamTraits): Uint32Array {
-    const { table, tag, options } = this;
-    return stage2Entry(this.context.caps, table, tag, options.shape.forcedWriteBack, traits);
+    return this.stage2Entry(this.tag, traits);
+  }
+
+  /** The same under the VMID of a guest. */
+  stage2Entry(vmid: number, traits: StreamTraits): Uint32Array {
+    const { forcedWriteBack } = this.options.shape;
+    return stage2Entry(this.context.caps, this.table, vmid, forcedWriteBack, traits);
   }
 
   addTags(device: DeviceState, ssid: number): void {

@@ -28,6 +28,12 @@ const EVENT_QUEUE_ABORT = GERROR.fields.EVENTQ_ABT_ERR.mask;
 export class EventQueueService {
   /** Times the queue was full and events were lost. */
   overflows = 0;
+  /**
+   * Told of every event, eight u32 words.
+   *
+   * @returns whether it is a request for a page that somebody will answer, and no fault
+   */
+  onEvent: (words: Uint32Array) => boolean = () => false;
   readonly #registers: RegisterFile;
   readonly #memory: HostMemory;
   readonly #host: UnitHost;
@@ -85,7 +91,7 @@ export class EventQueueService {
       const words = this.#take(cons);
       cons = ((cons & OVERFLOW) | ((cons + 1) & mask)) >>> 0;
       registers.writeReg32(EVENTQ_CONS.offset, cons);
-      this.#host.reportFault(decodeEvent(words));
+      if (!this.onEvent(words)) this.#host.reportFault(decodeEvent(words));
     }
   }
 

@@ -13,8 +13,6 @@ export interface GuestFeatures {
   readonly ranges: boolean;
   /** 52-bit addresses with 4K and 16K granules (IDR5.DS). */
   readonly wide: boolean;
-  /** Stage 2 forces write-back memory whatever the guest says (IDR3.FWB). */
-  readonly forcedWriteBack: boolean;
 }
 
 /** @param idr IDR0 to IDR5 */
@@ -29,6 +27,5 @@ export const guestFeatures = (idr: readonly number[]): GuestFeatures => {
     ats: idr0.ATS === 1,
     ranges: idr3.RIL === 1,
     wide: decode(IDR5, word(5)).DS === 1,
-    forcedWriteBack: idr3.FWB === 1,
   };
 };

@@ -6,7 +6,7 @@ import type { DeviceState } from './device-state.ts';
 export const HW_INFO_TYPE_ARM_SMMUV3 = 2;
 
 /** `struct iommu_hw_info_arm_smmuv3`. */
-const INFO = { BYTES: 40, IDR: 8, AIDR: 36 } as const;
+const INFO = { BYTES: 40, IDR: 8, IIDR: 32, AIDR: 36 } as const;
 
 /**
  * `IOMMU_GET_HW_INFO`: the identification registers as they are.
@@ -29,6 +29,7 @@ export const hwInfo = (caps: Capabilities, type: number): HwInfo => {
   caps.idr.forEach((word, at) => {
     view.setUint32(INFO.IDR + at * 4, word, true);
   });
+  view.setUint32(INFO.IIDR, caps.iidr, true);
   view.setUint32(INFO.AIDR, caps.aidr, true);
   return { type: HW_INFO_TYPE_ARM_SMMUV3, data };
 };

@@ -1,4 +1,12 @@
-import { ATC_INV, ATC_SIZE_ALL, COMMAND, RANGE_ALL, TLBI } from '../spec/commands.ts';
+import {
+  ATC_INV,
+  ATC_SIZE_ALL,
+  COMMAND,
+  PRI_RESP,
+  RANGE_ALL,
+  RESUME,
+  TLBI,
+} from '../spec/commands.ts';
 import type { CommandQueue } from './command-queue.ts';
 import { atcSize, levelOf, nextPiece, withoutLevel } from './range-pieces.ts';
 
@@ -182,9 +190,28 @@ export class Invalidate {
     this.#queue.push(w0, w1, w2, w3);
   }
 
-  /** All stage-1 and nested translations of a VMID. */
-  stage1All(vmid: number): void {
-    this.#queue.push(COMMAND.TLBI_NH_ALL, vmid, 0, 0);
+  /**
+   * Let a stalled transaction go on, or end it.
+   *
+   * @param stag 16 bits, of the event
+   * @param retry translate it again; else it aborts
+   */
+  resume(sid: number, stag: number, retry: boolean): void {
+    const { AC, AB } = RESUME.fields;
+    this.#queue.push(COMMAND.RESUME | (retry ? AC.mask : AB.mask), sid, stag, 0);
+  }
+
+  /**
+   * Answer a page request group.
+   *
+   * @param ssid 20 bits, or -1 = requests without SubstreamID
+   * @param response one of PRI_RESPONSE
+   */
+  pageResponse(sid: number, ssid: number, prgIndex: number, response: number): void {
+    const substream = ssid < 0 ? 0 : SSV.mask | (ssid << SSID.shift);
+    const { RESP } = PRI_RESP.fields;
+    const w0 = (COMMAND.PRI_RESP | substream) >>> 0;
+    this.#queue.push(w0, sid, prgIndex | (response << RESP.shift), 0);
   }
 
   /** Forget what was added since the last `submit`. */

@@ -10,28 +10,34 @@ import {
   type IdentityDomain,
   type IommuDriver,
   type IommuUnit,
+  type NestingOps,
   type PagingDomain,
   type PagingRequest,
+  type PriOps,
   type ReservedRegion,
   refuse,
   type TranslationAgent,
   type UnitCaps,
   type UnitDevice,
+  type ViommuOps,
 } from '@iommukit/core';
 import type { PageTablePool } from '@iommukit/pgtable-fast';
 import { allocPaging } from './alloc-paging.ts';
 import { attach } from './attach.ts';
 import type { UnitParts } from './bring-up.ts';
-import { stallIsForced } from './capabilities.ts';
+import { stallIsForced, stallIsOptional } from './capabilities.ts';
 import { type DeviceState, NO_SSID } from './device-state.ts';
 import { defaultShape, formatOf } from './geometry.ts';
 import { hwCapabilities, hwInfo } from './hw-info.ts';
+import { guestOps, type NestingPolicy } from './nesting.ts';
 import { type ReservedMemory, reservedRegions, usesReservedMemory } from './reserved-regions.ts';
 import { SmmuIdentityDomain } from './translating-domain.ts';
 import type { UnitContext } from './unit-context.ts';
 
 /** Choices of the host half. */
-export interface HostOptions {
+export interface HostOptions extends NestingPolicy {
+  /** StreamIDs of devices that wait when they are stalled (IORT, named components). */
+  readonly stallSids: ReadonlySet<number>;
   readonly rmrs: readonly ReservedMemory[];
 }
 
@@ -43,6 +49,10 @@ export class SmmuUnit implements IommuUnit {
   readonly agent: TranslationAgent;
   readonly blocking: BlockingDomain;
   readonly identity: IdentityDomain;
+  readonly nesting?: NestingOps;
+  readonly viommu: ViommuOps;
+  readonly pri: PriOps;
+  readonly #parts: UnitParts;
   readonly #context: UnitContext;
   readonly #pool: PageTablePool;
   readonly #options: HostOptions;
@@ -51,17 +61,23 @@ export class SmmuUnit implements IommuUnit {
   constructor(
     driver: IommuDriver,
     agent: TranslationAgent,
-    { context }: UnitParts,
+    parts: UnitParts,
     pool: PageTablePool,
     options: HostOptions,
   ) {
+    const { context } = parts;
     this.name = context.name;
     this.driver = driver;
     this.agent = agent;
+    this.#parts = parts;
     this.#context = context;
     this.#pool = pool;
     this.#options = options;
-    this.caps = unitCaps(context);
+    const guests = guestOps(this, context, options);
+    this.viommu = guests.viommu;
+    if (guests.nesting) this.nesting = guests.nesting;
+    this.pri = parts.pageFaults;
+    this.caps = unitCaps(context, guests.nests);
     this.blocking = { kind: 'blocking', unit: this, free: () => {} };
     this.identity = new SmmuIdentityDomain(this, context);
   }
@@ -91,7 +107,8 @@ export class SmmuUnit implements IommuUnit {
       sid,
       ssidBits: Math.min(device.pasidBits, caps.ssidBits),
       ats: device.ats && caps.ats,
-      stall: stallIsForced(caps),
+      pri: device.ats && device.pri && caps.pri,
+      stall: stallIsForced(caps) || (stallIsOptional(caps) && this.#options.stallSids.has(sid)),
       cdTable: undefined,
       atsEnabled: false,
       domain: undefined,
@@ -110,6 +127,8 @@ export class SmmuUnit implements IommuUnit {
     }
     attach(this.#context, state, NO_SSID, this.blocking);
     state.cdTable?.free();
+    this.#parts.pageFaults.forget(state);
+    this.#parts.pageRequests?.forget(state);
     this.#context.devices.delete(device.rid);
   }
 
@@ -142,7 +161,7 @@ export class SmmuUnit implements IommuUnit {
   }
 }
 
-const unitCaps = ({ caps, canWbs }: UnitContext): UnitCaps => {
+const unitCaps = ({ caps, canWbs }: UnitContext, nests: boolean): UnitCaps => {
   const { pageSizesLg2, iovaBits, oaBits } = formatOf(caps, defaultShape(caps));
   return {
     pageSizesLg2,
@@ -151,9 +170,9 @@ const unitCaps = ({ caps, canWbs }: UnitContext): UnitCaps => {
     pasidBits: caps.ssidBits,
     enforcesCacheCoherency: canWbs,
     cacheCoherent: caps.coherent,
-    guestStage: 0,
+    guestStage: nests ? 1 : 0,
     ats: caps.ats,
-    pri: false,
-    stall: false,
+    pri: caps.pri,
+    stall: stallIsForced(caps) || stallIsOptional(caps),
   };
 };

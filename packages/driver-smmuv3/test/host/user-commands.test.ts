@@ -16,7 +16,6 @@ const FEATURES: GuestFeatures = {
   ats: true,
   ranges: true,
   wide: true,
-  forcedWriteBack: true,
 };
 const NH_ASID = ['0x1000000000011', '0x0'];
 const CFGI_STE = ['0x1000000003', '0x1'];

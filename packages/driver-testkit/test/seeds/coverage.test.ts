@@ -7,7 +7,8 @@ const ROWS: Readonly<Record<string, readonly string[]>> = {
   s000: ['D1-4'],
   s001: ['A1-2', 'B1-3', 'C1-5'],
   s002: ['A1-2', 'B1-4', 'C1-4', 'D1-3', 'E1-2', 'F1-1'],
-  s004: ['B1-2', 'C1-4', 'D1-3'],
+  s003: ['A1-3', 'B1-3', 'C1-2', 'D1-2', 'E1-4'],
+  s004: ['A1-2', 'B1-2', 'C1-4', 'D1-3'],
 };
 
 const README = new URL('../../README.md', import.meta.url);

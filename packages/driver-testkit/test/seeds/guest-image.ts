@@ -64,7 +64,11 @@ interface Vectors {
   readonly stage2: {
     readonly tables: Readonly<Record<string, Readonly<Record<string, string>>>>;
   };
-  readonly arm: { readonly vste0: Readonly<Record<string, string>> };
+  readonly arm: {
+    readonly vste0: Readonly<Record<string, string>>;
+    readonly cd: Readonly<Record<string, readonly string[]>>;
+    readonly tlbi_nh_asid_asid1: readonly string[];
+  };
   readonly abi: Readonly<Record<string, { readonly nr?: string; readonly bytes: string }>>;
 }
 

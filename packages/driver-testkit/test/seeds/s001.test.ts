@@ -1,16 +1,10 @@
 /** Seed 001, groups A to C: what may share a table, and with whom (the IOASID set thread of 2021). */
-import {
-  createProcess,
-  HWPT_ALLOC,
-  HWPT_DATA,
-  HwptPaging,
-  type IommuUnit,
-  openIommufd,
-} from '@iommukit/core';
+import { createProcess, HWPT_ALLOC, HwptPaging, type IommuUnit, openIommufd } from '@iommukit/core';
 import { smmuv3 } from '@iommukit/driver-smmuv3';
 import type { VtdIommuUnit, VtdOptions } from '@iommukit/driver-vtd';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { FIXED_RW, refusalOf } from '../machine.ts';
+import { A1, A2, ArmVmm, wordPair } from './arm-guest.ts';
 import { FAULT, GUEST, nestingSetup, Scenario, VECTORS, vtd48, X2 } from './guest-image.ts';
 import { pasidEntry } from './host-tables.ts';
 
@@ -157,17 +151,8 @@ const arm = () => {
   };
   const stage1 = (gpa: number) => space(gpa, HWPT_ALLOC.PASID);
   const stage2 = (gpa: number) => space(gpa, HWPT_ALLOC.NEST_PARENT);
-  const vste = { dataType: HWPT_DATA.ARM_SMMUV3, data: VSTE };
-  return { scenario, context, device, devId, stage1, stage2, vste };
+  return { scenario, context, device, devId, stage1, stage2 };
 };
-
-/** vSTE for the CD at GPA 0x60000, with S1CDMax (bits 63:59) of 21, above any SSIDSIZE. */
-const VSTE = new Uint8Array(16);
-new DataView(VSTE.buffer).setBigUint64(
-  0,
-  BigInt(VECTORS.arm.vste0['0x60000'] ?? 0) | (21n << 59n),
-  true,
-);
 
 describe('S001 C: what the architectures can tell apart', () => {
   it('S001 C1: Arm: PASID 1 of a RID on stage 2 a, PASID 2 on stage 2 b: -EINVAL', () => {
@@ -224,18 +209,29 @@ describe('S001 C: what the architectures can tell apart', () => {
     expect(first >> 12n).not.toBe(second >> 12n);
   });
 
-  it('S001 C3: Arm: vSTE with S1CDMax above SSIDSIZE: refused, as every vSTE: -EOPNOTSUPP', () => {
-    const { context, devId, stage2, vste } = arm();
-    const nested = () => context.hwptAlloc({ devId, ptId: stage2(0x8000), ...vste });
-    expect(refusalOf(nested)).toBe('EOPNOTSUPP nested-hwpt');
+  it('S001 C3: Arm: vSTE with S1CDMax above SSIDSIZE: -EIO', () => {
+    const vmm = new ArmVmm('L1');
+    const viommuId = vmm.viommu('devA');
+    // S1CDMax is bits 63:59; the unit has SubstreamIDs of 20 bits.
+    const vste = (cdMax: bigint) =>
+      wordPair(BigInt(VECTORS.arm.vste0[A1.cd] ?? 0) | (cdMax << 59n));
+    const nested = (cdMax: bigint) => () => vmm.nested('devA', viommuId, vste(cdMax));
+    expect(refusalOf(nested(21n))).toBe('EIO vste-s1cdmax');
+    expect(refusalOf(nested(31n))).toBe('EIO vste-s1cdmax');
+    expect(refusalOf(nested(20n))).toBe('ok');
   });
 
-  it('S001 C4: Arm: no guest owns a CD table: PASID 7 without a call does not translate', () => {
-    const { scenario, context, device, devId, stage2 } = arm();
-    context.deviceAttach(devId, stage2(0x8000));
-    expect(scenario.machine.units[0]?.caps).toMatchObject({ guestStage: 0, pasidBits: 20 });
-    // C_BAD_SUBSTREAMID: the STE has no substreams.
-    expect(scenario.dma(device, X2.va, 7)).toBe('0x8');
+  it('S001 C4: Arm: the guest enables PASID 7 in its CD table, no call: translates', () => {
+    const vmm = new ArmVmm('L1');
+    const { writeCd } = vmm.cdTableGuest('devA');
+    const calls = vi.spyOn(vmm.context, 'call');
+    writeCd(7, A2, 2);
+    expect(vmm.dma('devA', A2.va, 7)).toBe(A2.hpa);
+    // The guest's other requests, a PASID it did not enable, and one beyond its table.
+    expect(vmm.dma('devA', A1.va)).toBe(A1.hpa);
+    expect(vmm.dma('devA', A2.va, 8)).toBe('0xa');
+    expect(vmm.dma('devA', A2.va, 16)).toBe('0x8');
+    expect(calls).not.toHaveBeenCalled();
   });
 
   it('S001 C5: Arm: one PASID of a RID for another guest: refused', () => {

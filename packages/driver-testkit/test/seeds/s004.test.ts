@@ -1,4 +1,4 @@
-/** Seed 004, groups B to D: who owns the PASID table, and "give me a PASID" (the iommufd RFC of 2021). */
+/** Seed 004, groups A to D: who owns the PASID table, and "give me a PASID" (the iommufd RFC of 2021). */
 import {
   DevicePasids,
   ENQCMD_INITIAL,
@@ -16,8 +16,9 @@ import {
 import { amdvi } from '@iommukit/driver-amdvi';
 import { smmuv3 } from '@iommukit/driver-smmuv3';
 import type { VtdIommuUnit } from '@iommukit/driver-vtd';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { FIXED_RW, refusalOf } from '../machine.ts';
+import { A1, ArmVmm } from './arm-guest.ts';
 import { FAULT, GUEST, nestingSetup, Scenario, vtd48, X1, X2 } from './guest-image.ts';
 import { pasidEntry, pasidEntryAddress, pasidsInUse } from './host-tables.ts';
 
@@ -70,6 +71,25 @@ const nestedEntry = (stage2: bigint, did: bigint, root: number): bigint[] => [
 /** Root of the second stage and domain id, as an entry names them. */
 const tagsOf = ([first = 0n, second = 0n]: readonly bigint[]) =>
   [first & ~0xfffn, second & 0xffffn] as const;
+
+describe('S004 A: the user owns the PASID table (Arm)', () => {
+  it('S004 A1: one call hands the table over; entry 7 written by the guest: PASID 7 works, no call', () => {
+    const vmm = new ArmVmm('L1');
+    const { writeCd } = vmm.cdTableGuest('devA');
+    const calls = vi.spyOn(vmm.context, 'call');
+    writeCd(7, A1, 1);
+    expect(vmm.dma('devA', A1.va, 7)).toBe(0x1_0000_9010);
+    expect(calls).not.toHaveBeenCalled();
+  });
+
+  it('S004 A2: PASID 8 that was not written: fault', () => {
+    const vmm = new ArmVmm('L1');
+    const { writeCd } = vmm.cdTableGuest('devA');
+    writeCd(7, A1, 1);
+    expect(vmm.dma('devA', A1.va, 8)).toBe('0xa');
+    expect(vmm.dma('devA', A1.va, 7)).toBe(0x1_0000_9010);
+  });
+});
 
 describe('S004 B: Intel, the host owns the PASID table; whole device', () => {
   it('S004 B1: attach(dev, ioas n, pasid 7): the driver writes entry 7; wire PASID 7', () => {
