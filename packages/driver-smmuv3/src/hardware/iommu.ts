@@ -181,7 +181,7 @@ export class SmmuHardware {
    * @param iovaPfn 4 KiB frame of the address
    * @param access sum of the bus's access bits
    * @param offset byte offset in the page; only the event record needs it
-   * @returns 4 KiB frame; negative when aborted (-1), terminated as RAZ/WI (-2), or stalled, see
+   * @returns 4 KiB frame; negative when aborted (-1), terminated as RAZ/WI (-0xffff), or stalled, see
    *   `stalledRequest` of core
    */
   translatePage(sid: number, pasid: number, iovaPfn: number, access: number, offset = 0): number {

@@ -20,7 +20,7 @@ import type { UnitState } from './unit-state.ts';
 
 /** Answers of the agent. Literals: imported, they cost the hot path a look-up. */
 const BLOCKED = -1;
-const RAZ_WI = -2;
+const RAZ_WI = -0xffff;
 
 /** Bits of a request's `access`, as on the bus. */
 const ACCESS = { READ: 1, WRITE: 2, EXEC: 4, PRIV: 8, ATOMIC: 16 } as const;
