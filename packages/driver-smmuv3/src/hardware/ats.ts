@@ -6,18 +6,15 @@
 import { ACCESS, ATS_STATUS, type AtsCompletion, createAtsCompletion } from '@iommukit/core';
 import { EVENT, EVENT_CLASS } from '../spec/events.ts';
 import { EATS, STE_CONFIG } from '../spec/stream-table-entry.ts';
-import type { CacheAccess } from './caches.ts';
-import type { Features } from './capabilities.ts';
 import { GLOBAL_TAG } from './command-queue.ts';
 import type { Stage1Config, StreamConfig } from './configuration.ts';
-import { type ConfigurationAccess, REFUSED, STAGE1_BYPASS } from './configuration-access.ts';
-import type { EventQueue, FaultingRequest } from './event-queue.ts';
+import { REFUSED, STAGE1_BYPASS } from './configuration-access.ts';
+import type { FaultingRequest } from './event-queue.ts';
 import { type Fault, setFault, TERMS } from './faults.ts';
 import { canonicalFrame } from './stage1-walker.ts';
 import { PRIVILEGED_SHIFT, RIGHT } from './stage2-walker.ts';
-import { type Stages, stage1Source, stage2Source } from './stages.ts';
-import { rightsNeeded } from './translate.ts';
-import type { UnitState } from './unit-state.ts';
+import { stage1Source, stage2Source } from './stages.ts';
+import { rightsNeeded, type TranslatorParts } from './translate.ts';
 
 /** What the agent returns for an aborted request. */
 const BLOCKED = -1;
@@ -27,20 +24,9 @@ const NO_SUBSTREAM = -1;
 
 type Mutable<T> = { -readonly [N in keyof T]: T[N] };
 
-/** Parts that ATS works with. */
-export interface AtsParts {
-  readonly state: UnitState;
-  readonly features: Features;
-  readonly caches: CacheAccess;
-  readonly configuration: ConfigurationAccess;
-  readonly stages: Stages;
-  readonly events: Pick<EventQueue, 'record'>;
-  readonly fault: Fault;
-}
-
 /** Serves ATS requests of one unit. */
 export class AtsService {
-  readonly #with: AtsParts;
+  readonly #with: TranslatorParts;
   readonly #outputFrames: number;
   readonly #request: Mutable<FaultingRequest> = {
     sid: 0,
@@ -52,7 +38,7 @@ export class AtsService {
     instruction: false,
   };
 
-  constructor(parts: AtsParts) {
+  constructor(parts: TranslatorParts) {
     this.#with = parts;
     this.#outputFrames = 2 ** (parts.features.oaBits - 12);
   }

@@ -5,6 +5,12 @@
 export type { CacheOptions } from './caches.ts';
 export { DEFAULT_ID, type Features, type SmmuCapabilities } from './capabilities.ts';
 export {
+  type ExplainRequest,
+  type ExplainStep,
+  type Explanation,
+  formatExplanation,
+} from './explain.ts';
+export {
   createSmmuHardware,
   type SmmuBus,
   SmmuHardware,

@@ -16,6 +16,7 @@ import { type Features, resolveFeatures, type SmmuCapabilities } from './capabil
 import { CommandQueue } from './command-queue.ts';
 import { DeviceCommands, type DevicePort } from './device-commands.ts';
 import { EventQueue } from './event-queue.ts';
+import { Explainer, type ExplainRequest, type Explanation } from './explain.ts';
 import { GlobalErrors } from './global-errors.ts';
 import { type HardwareMemory, joinAddress, writeDwords } from './memory.ts';
 import { PageRequestQueue } from './page-request-queue.ts';
@@ -54,6 +55,7 @@ export class SmmuHardware {
   readonly #ats: AtsService;
   readonly #events: EventQueue;
   readonly #pageRequests: PageRequestQueue;
+  readonly #explainer: Explainer;
   readonly #devices: DeviceCommands;
   readonly #commands: CommandQueue;
   readonly #stalls: Stalls;
@@ -88,6 +90,13 @@ export class SmmuHardware {
     this.#translator = new Translator(parts);
     this.#ats = new AtsService(parts);
     this.#pageRequests = this.#createPageRequestQueue(memory, errors, parts, bus ?? {});
+    this.#explainer = new Explainer({
+      memory,
+      ...parts,
+      caches: this.caches,
+      pageRequests: this.#pageRequests,
+      contiguousGroups: options.caches?.contiguousGroups,
+    });
     this.reset();
   }
 
@@ -212,6 +221,15 @@ export class SmmuHardware {
   /** Take a page request; the answer comes back over the bus. */
   pageRequest(request: PageRequest): void {
     this.#pageRequests.accept(request);
+  }
+
+  /**
+   * Replay a request as a trace, without changing anything.
+   *
+   * @throws {RangeError} when the address has more than 64 bits
+   */
+  explain(request: ExplainRequest): Explanation {
+    return this.#explainer.explain(request);
   }
 
   /** Read a dword of the register pages; 0 where there is no register. */

@@ -25,7 +25,7 @@ export interface PageRequestQueueParts {
   readonly features: Features;
   readonly state: UnitState;
   readonly errors: GlobalErrors;
-  readonly configuration: ConfigurationAccess;
+  readonly configuration: Pick<ConfigurationAccess, 'stream'>;
   readonly bus: DevicePort;
   /** Dwords of PRIQ_PROD and PRIQ_CONS. */
   readonly prod: Uint32Array;
@@ -49,11 +49,18 @@ export class PageRequestQueue {
 
   /** Take one page request. */
   accept(request: PageRequest): void {
+    const fate = this.fate;
+    if (fate === 'failure') this.#fails(request);
+    else if (fate === 'overflow') this.#overflow(request);
+    else this.#write(request);
+  }
+
+  /** What would become of a page request now. */
+  get fate(): 'queued' | 'overflow' | 'failure' {
     const { state, errors } = this.#with;
     const closed = !this.enabled || !state.enabled;
-    if (closed || errors.isActive(GLOBAL_ERROR.PRIQ_ABT_ERR)) this.#fails(request);
-    else if (this.#overflowed || this.queue.isFull) this.#overflow(request);
-    else this.#write(request);
+    if (closed || errors.isActive(GLOBAL_ERROR.PRIQ_ABT_ERR)) return 'failure';
+    return this.#overflowed || this.queue.isFull ? 'overflow' : 'queued';
   }
 
   #write(request: PageRequest): void {

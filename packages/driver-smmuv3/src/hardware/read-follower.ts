@@ -13,7 +13,7 @@ import {
   TABLE_DESCRIPTOR,
 } from '../spec/translation-descriptor.ts';
 import type { Stage1Config, Stage2Config, StreamConfig } from './configuration.ts';
-import type { HardwareMemory, HardwareRegion } from './memory.ts';
+import { type HardwareMemory, type HardwareRegion, swapBytes } from './memory.ts';
 import { Stage1Walker } from './stage1-walker.ts';
 import { Stage2Walker } from './stage2-walker.ts';
 import { StreamTable } from './stream-table.ts';
@@ -59,11 +59,18 @@ export class ReadFollower {
   readonly stage1Memory: HardwareMemory = {
     regionAt: (pa) => {
       const walk = this.#stage1;
-      // Read again before an update: still the same level.
-      if (pa !== walk.last && walk.last >= 0) walk.level++;
+      // Compared again before an update, which is no step of the walk.
+      if (pa === walk.last) return this.#memory.regionAt(pa);
+      if (walk.last >= 0) walk.level++;
       walk.last = pa;
       const layout = this.#descriptorAt(pa, walk.level, walk.bigEndian, S1_LEAF);
-      return this.#seen(layout, pa, DESCRIPTOR_DWORDS, `stage 1, level ${walk.level}`);
+      return this.#seen(
+        layout,
+        pa,
+        DESCRIPTOR_DWORDS,
+        `stage 1, level ${walk.level}`,
+        walk.bigEndian,
+      );
     },
   };
 
@@ -73,7 +80,13 @@ export class ReadFollower {
       const { level, purpose, bigEndian } = this.#stage2;
       this.#stage2.level++;
       const layout = this.#descriptorAt(pa, level, bigEndian, S2_LEAF);
-      return this.#seen(layout, pa, DESCRIPTOR_DWORDS, `stage 2, level ${level}, ${purpose}`);
+      return this.#seen(
+        layout,
+        pa,
+        DESCRIPTOR_DWORDS,
+        `stage 2, level ${level}, ${purpose}`,
+        bigEndian,
+      );
     },
   };
 
@@ -89,15 +102,15 @@ export class ReadFollower {
   }
 
   /** A walk of stage 1 starts. */
-  stage1Starts({ lower, upper }: Stage1Config, pfn: number): void {
+  stage1Starts({ lower, upper, bigEndian }: Stage1Config, pfn: number): void {
     const half = Math.floor(pfn / BIT_55_FRAMES) % 2 === 1 ? upper : lower;
-    this.#stage1 = { level: half?.startLevel ?? LAST_LEVEL, last: -1, bigEndian: false };
+    this.#stage1 = { level: half?.startLevel ?? LAST_LEVEL, last: -1, bigEndian };
   }
 
   /** A walk of stage 2 starts. */
-  stage2Starts({ startLevel }: Stage2Config, eventClass: number): void {
+  stage2Starts({ startLevel, bigEndian }: Stage2Config, eventClass: number): void {
     const purpose = PURPOSE[eventClass] ?? '';
-    this.#stage2 = { level: startLevel, purpose, bigEndian: false };
+    this.#stage2 = { level: startLevel, purpose, bigEndian };
   }
 
   /** A descriptor is a leaf at the last level, and where it says so. */
@@ -109,7 +122,13 @@ export class ReadFollower {
     return type === DESCRIPTOR_TYPE.TABLE_OR_PAGE ? TABLE_DESCRIPTOR : leaf;
   }
 
-  #seen(layout: Layout, pa: number, count: number, what: string): HardwareRegion | undefined {
+  #seen(
+    layout: Layout,
+    pa: number,
+    count: number,
+    what: string,
+    bigEndian = false,
+  ): HardwareRegion | undefined {
     const region = this.#memory.regionAt(pa);
     if (region === undefined) {
       this.sink?.busError(layout, pa);
@@ -117,10 +136,14 @@ export class ReadFollower {
     }
     const at = (pa - region.base) >>> 2;
     const words = Uint32Array.from({ length: count }, (_, n) => region.i32[at + n] as number);
-    this.sink?.read(layout, pa, words, what);
+    this.sink?.read(layout, pa, bigEndian ? swapped(words) : words, what);
     return region;
   }
 }
+
+/** The value of a big-endian descriptor. */
+const swapped = ([first = 0, second = 0]: Uint32Array): Uint32Array =>
+  Uint32Array.of(swapBytes(second), swapBytes(first));
 
 /** A stage-1 walker that says when it starts. */
 export class FollowedStage1Walker extends Stage1Walker {

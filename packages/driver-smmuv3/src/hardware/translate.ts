@@ -28,12 +28,15 @@ const ACCESS = { READ: 1, WRITE: 2, EXEC: 4, PRIV: 8, ATOMIC: 16 } as const;
 const EVERY_RIGHT = RIGHT.READ | RIGHT.WRITE | RIGHT.EXEC;
 type Mutable<T> = { -readonly [N in keyof T]: T[N] };
 
+/** Where requests get their configuration. */
+export type ConfigurationSource = Pick<ConfigurationAccess, 'stream' | 'contextIndex' | 'context'>;
+
 /** Parts that a translator works with. */
 export interface TranslatorParts {
   readonly state: UnitState;
   readonly features: Features;
   readonly caches: CacheAccess;
-  readonly configuration: ConfigurationAccess;
+  readonly configuration: ConfigurationSource;
   readonly stages: Stages;
   readonly events: Pick<EventQueue, 'record'>;
   readonly stalls: Pick<Stalls, 'takeCurrent' | 'stall'>;

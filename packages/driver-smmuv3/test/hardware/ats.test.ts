@@ -54,6 +54,10 @@ const checkVector = (vector: AtsVector): void => {
   expect(completion.status).toBe(STATUS[vector.completion]);
   expect(rig.events()).toEqual(vector.event === null ? [] : [vector.event.map(BigInt)]);
   expect([completion.read, completion.write]).toEqual([vector.R ?? 0, vector.W ?? 0]);
+  const dirty =
+    vector.name === 'DBM page, write wanted' ? { '0x100033008': '0x8000000009f43' } : {};
+  for (const [pa, value] of Object.entries({ ...vector.memory, ...dirty }))
+    expect(rig.memory.load(Number(pa))).toBe(BigInt(value));
   if (vector.address === null) return;
   expect(completion.pfn * 4096).toBe(Number(vector.address));
   expect(2 ** completion.sizeLg2).toBe(Number(vector.size));

@@ -24,6 +24,14 @@ export const AT = {
   PAGE_REQUEST_MSI: 0xfee0_0008,
 } as const;
 
+/** The profile that the worked examples assume. */
+export const VECTOR_PROFILE = {
+  idr0: { HTTU: 2, HYP: 1, STALL_MODEL: 0, TERM_MODEL: 0 },
+  idr3: { HAD: 1, XNX: 1, FWB: 1, STT: 1, RIL: 1, BBML: 2, E0PD: 1, PTWNNC: 1 },
+  idr5: { OAS: 6, DS: 1, VAX: 1, STALL_MAX: 64 },
+  aidr: 3,
+} as const;
+
 const { SMMUEN, EVENTQEN, CMDQEN, PRIQEN, ATSCHK } = CR0.fields;
 /** CR0 of a unit that does everything. */
 export const ALL_ON = SMMUEN.mask | EVENTQEN.mask | CMDQEN.mask | PRIQEN.mask | ATSCHK.mask;
