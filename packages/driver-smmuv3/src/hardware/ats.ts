@@ -6,7 +6,6 @@
 import { ACCESS, ATS_STATUS, type AtsCompletion, createAtsCompletion } from '@iommukit/core';
 import { EVENT, EVENT_CLASS } from '../spec/events.ts';
 import { EATS, STE_CONFIG } from '../spec/stream-table-entry.ts';
-import { GLOBAL_TAG } from './command-queue.ts';
 import type { Stage1Config, StreamConfig } from './configuration.ts';
 import { REFUSED, STAGE1_BYPASS } from './configuration-access.ts';
 import type { FaultingRequest } from './event-queue.ts';
@@ -15,6 +14,7 @@ import { canonicalFrame } from './stage1-walker.ts';
 import { PRIVILEGED_SHIFT, RIGHT } from './stage2-walker.ts';
 import { stage1Source, stage2Source } from './stages.ts';
 import { rightsNeeded, type TranslatorParts } from './translate.ts';
+import { GLOBAL_TAG } from './translation-commands.ts';
 
 /** What the agent returns for an aborted request. */
 const BLOCKED = -1;

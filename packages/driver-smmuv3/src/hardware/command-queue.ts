@@ -4,32 +4,21 @@
  * @spec SMMUv3 4 (commands), 7.1 (command errors)
  */
 import { BLOCKED, RAZ_WI } from '@iommukit/core';
-import { ALL_KINDS, ANY_TAG, ENTRY_KIND, FIRST_STAGE_KINDS } from '@iommukit/pgtable-fast';
-import {
-  CFGI,
-  CFGI_RANGE,
-  COMMAND,
-  RANGE_ALL,
-  RESUME,
-  SYNC,
-  SYNC_CS,
-  TLBI,
-} from '../spec/commands.ts';
+import { CFGI, CFGI_RANGE, COMMAND, RANGE_ALL, RESUME, SYNC, SYNC_CS } from '../spec/commands.ts';
 import { CMDQ_CONS, CMDQ_ERR, GLOBAL_ERROR } from '../spec/registers.ts';
 import type { Caches } from './caches.ts';
 import type { Features } from './capabilities.ts';
 import type { DeviceCommands } from './device-commands.ts';
-import { granuleOfRange } from './geometry.ts';
 import type { GlobalErrors } from './global-errors.ts';
 import { type HardwareMemory, joinAddress, readDwords } from './memory.ts';
 import type { Queue } from './queue.ts';
 import type { Stalls } from './stalls.ts';
+import type { TranslationCommands } from './translation-commands.ts';
 
 const { ERR } = CMDQ_CONS.fields;
 const SSEC = CFGI.fields.SSEC.mask;
 const SSID_SHIFT = CFGI.fields.SSID.shift;
 const RANGE = CFGI_RANGE.fields.RANGE.mask;
-const { NUM, SCALE, TTL, TG } = TLBI.fields;
 const { AC, AB, STAG } = RESUME.fields;
 const CS = SYNC.fields.CS;
 const MSI_LO = SYNC.fields.MSI_ADDR.masks[2] as number;
@@ -39,9 +28,6 @@ const ONE_STREAM = -1;
 const EVERY_STREAM = 0;
 const LAST_CONFIGURATION = COMMAND.CFGI_CD_ALL;
 const LAST_TRANSLATION = COMMAND.TLBI_NSNH_ALL;
-const LOW_PFN_BITS = 2 ** 20;
-/** Entries keyed by an IPA. */
-const STAGE2_ONLY = ENTRY_KIND.SECOND_STAGE;
 
 /** What commands work on. */
 export interface CommandTargets {
@@ -49,6 +35,7 @@ export interface CommandTargets {
   readonly features: Features;
   readonly caches: Caches;
   readonly errors: GlobalErrors;
+  readonly translations: TranslationCommands;
   readonly devices: DeviceCommands;
   readonly stalls: Stalls;
   /** Dwords of CMDQ_CONS. */
@@ -112,7 +99,7 @@ export class CommandQueue {
   /** @returns false for an illegal command */
   #executed(opcode: number): boolean {
     if (opcode <= LAST_CONFIGURATION) return this.#configuration(opcode);
-    if (opcode <= LAST_TRANSLATION) return this.#translations(opcode);
+    if (opcode <= LAST_TRANSLATION) return this.#on.translations.execute(opcode, this.#words);
     if (opcode === COMMAND.RESUME || opcode === COMMAND.STALL_TERM) return this.#stalled(opcode);
     return this.#on.devices.execute(opcode, this.#words);
   }
@@ -171,53 +158,7 @@ export class CommandQueue {
         return false;
     }
   }
-
-  /** TLBI_*. @returns false for an illegal command, or one of an absent feature */
-  #translations(opcode: number): boolean {
-    const { caches, features } = this.#on;
-    const w1 = this.#words[1] as number;
-    const vmid = features.stage2 ? w1 & 0xffff : 0;
-    const asid = w1 >>> 16;
-    const { tlb } = caches;
-    switch (opcode) {
-      case COMMAND.TLBI_NH_ALL:
-        if (features.stage1) tlb.invalidateTag(vmid, ANY_TAG, FIRST_STAGE_KINDS);
-        return features.stage1;
-      case COMMAND.TLBI_NH_ASID:
-        if (features.stage1) tlb.invalidateTag(vmid, asid, FIRST_STAGE_KINDS);
-        return features.stage1;
-      case COMMAND.TLBI_NH_VA:
-        return features.stage1 && this.#invalidateRange(vmid, asid, FIRST_STAGE_KINDS);
-      case COMMAND.TLBI_NH_VAA:
-        return features.stage1 && this.#invalidateRange(vmid, ANY_TAG, FIRST_STAGE_KINDS);
-      case COMMAND.TLBI_S12_VMALL:
-        if (features.stage2) tlb.invalidateTag(vmid, ANY_TAG, ALL_KINDS);
-        return features.stage2;
-      case COMMAND.TLBI_S2_IPA:
-        return features.stage2 && this.#invalidateRange(vmid, ANY_TAG, STAGE2_ONLY);
-      case COMMAND.TLBI_NSNH_ALL:
-        tlb.invalidateAll();
-        return true;
-      default:
-        return false;
-    }
-  }
-
-  /** Entries of an ASID (global ones too) that overlap the page or range of a command. */
-  #invalidateRange(vmid: number, asid: number, kinds: number): boolean {
-    const [w0 = 0, , w2 = 0, w3 = 0] = this.#words;
-    const pages = this.#on.features.rangeInvalidation ? rangePages(w0, w2) : 1;
-    if (pages === undefined) return false;
-    const pfn = (w3 >>> 0) * LOW_PFN_BITS + (w2 >>> 12);
-    const { tlb } = this.#on.caches;
-    tlb.invalidatePages(vmid, asid, pfn, pages, kinds);
-    if (asid !== ANY_TAG) tlb.invalidatePages(vmid, GLOBAL_TAG, pfn, pages, kinds);
-    return true;
-  }
 }
-
-/** Tag of entries that are for every ASID. */
-export const GLOBAL_TAG = -1;
 
 /** What a RESUME decides: undefined = try again. */
 const answerOf = (w0: number, features: Features): number | undefined => {
@@ -228,18 +169,3 @@ const answerOf = (w0: number, features: Features): number | undefined => {
 /** Streams that agree in these bits form the aligned block of 2^(range + 1). */
 const streamMask = (range: number): number =>
   range === RANGE_ALL ? EVERY_STREAM : -(2 ** (range + 1)) | 0;
-
-/**
- * 4 KiB pages of a TLBI by address.
- *
- * @returns undefined for a range of granule TG without any size
- * @spec SMMUv3 4.4.1.1
- */
-const rangePages = (w0: number, w2: number): number | undefined => {
-  const granuleLg2 = granuleOfRange((w2 & TG.mask) >>> TG.shift);
-  if (granuleLg2 === undefined) return 1;
-  const num = (w0 & NUM.mask) >>> NUM.shift;
-  const scale = ((w0 & SCALE.mask) >>> SCALE.shift) & 31;
-  if (num === 0 && scale === 0 && (w2 & TTL.mask) === 0) return undefined;
-  return (num + 1) * 2 ** (scale + granuleLg2 - 12);
-};

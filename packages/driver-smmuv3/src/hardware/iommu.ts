@@ -25,6 +25,7 @@ import { RegisterBank } from './register-bank.ts';
 import { createRequestParts } from './request-parts.ts';
 import { Stalls } from './stalls.ts';
 import { Translator, type TranslatorParts } from './translate.ts';
+import { TranslationCommands } from './translation-commands.ts';
 import { UnitState } from './unit-state.ts';
 
 /** What a unit is built on. */
@@ -158,6 +159,7 @@ export class SmmuHardware {
       caches,
       errors,
       stalls,
+      translations: new TranslationCommands(features, this.#state, caches),
       devices: this.#devices,
       cons,
       raiseMessage,
@@ -349,8 +351,9 @@ export class SmmuHardware {
   #enablesChanged(): void {
     const words = this.#bank.words(spec.CR0);
     const { PRIQEN, ATSCHK, VMW } = spec.CR0.fields;
-    const { pri, ats } = this.features;
-    const absent = VMW.mask | (pri ? 0 : PRIQEN.mask) | (ats ? 0 : ATSCHK.mask);
+    const { pri, ats, vmidWildcards } = this.features;
+    const absent =
+      (vmidWildcards ? 0 : VMW.mask) | (pri ? 0 : PRIQEN.mask) | (ats ? 0 : ATSCHK.mask);
     words[0] = (words[0] as number) & ~absent;
     this.#bank.words(spec.CR0ACK)[0] = words[0];
     const cr0 = decode(spec.CR0, words);
@@ -362,10 +365,11 @@ export class SmmuHardware {
   #reloadState(): void {
     const bank = this.#bank;
     const state = this.#state;
-    const { SMMUEN, ATSCHK } = decode(spec.CR0, bank.words(spec.CR0));
+    const { SMMUEN, ATSCHK, VMW } = decode(spec.CR0, bank.words(spec.CR0));
     const cr2 = decode(spec.CR2, bank.words(spec.CR2));
     state.enabled = SMMUEN === 1;
     state.checkTranslated = ATSCHK === 1;
+    state.vmidWildcardBits = VMW <= spec.MAX_VMW ? VMW : 0;
     state.e2h = cr2.E2H === 1;
     state.recordInvalidStreams = cr2.RECINVSID === 1;
     state.recordAtsErrors = cr2.REC_CFG_ATS === 1 && this.features.recordsAtsErrors;

@@ -8,10 +8,10 @@ import { ENTRY_KIND } from '@iommukit/pgtable-fast';
 import { EVENT_CLASS } from '../spec/events.ts';
 import { STE_CONFIG } from '../spec/stream-table-entry.ts';
 import { type CacheAccess, sourceTag, WORLD_TAG } from './caches.ts';
-import { GLOBAL_TAG } from './command-queue.ts';
 import { type Stage1Config, type Stage2Config, type StreamConfig, WORLD } from './configuration.ts';
 import type { Stage1Walker } from './stage1-walker.ts';
 import { PRIVILEGED_SHIFT, RIGHT, type Stage2Walker } from './stage2-walker.ts';
+import { GLOBAL_TAG } from './translation-commands.ts';
 
 const EVERY_RIGHT = RIGHT.READ | RIGHT.WRITE | RIGHT.EXEC;
 

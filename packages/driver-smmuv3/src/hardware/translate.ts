@@ -7,7 +7,6 @@ import { EVENT, EVENT_CLASS } from '../spec/events.ts';
 import { STE_CONFIG } from '../spec/stream-table-entry.ts';
 import type { CacheAccess } from './caches.ts';
 import type { Features } from './capabilities.ts';
-import { GLOBAL_TAG } from './command-queue.ts';
 import { OVERRIDE, type StreamConfig } from './configuration.ts';
 import { type ConfigurationAccess, REFUSED, STAGE1_BYPASS } from './configuration-access.ts';
 import type { EventQueue, FaultingRequest } from './event-queue.ts';
@@ -16,6 +15,7 @@ import { canonicalFrame } from './stage1-walker.ts';
 import { PRIVILEGED_SHIFT, RIGHT } from './stage2-walker.ts';
 import { type Stages, stage1Source, stage2Source } from './stages.ts';
 import type { RequestParts, Stalls } from './stalls.ts';
+import { GLOBAL_TAG } from './translation-commands.ts';
 import type { UnitState } from './unit-state.ts';
 
 /** Answers of the agent. Literals: imported, they cost the hot path a look-up. */

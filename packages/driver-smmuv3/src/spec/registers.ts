@@ -19,6 +19,9 @@ const CR0_FIELDS = {
   VMW: uint(8, 6, 'VMID bits that invalidations ignore'),
 } as const;
 
+/** Largest CR0.VMW; what is above acts as 0. */
+export const MAX_VMW = 4;
+
 /** CR0: enables. */
 export const CR0 = defineRegister({
   name: 'CR0',
