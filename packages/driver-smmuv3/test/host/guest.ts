@@ -61,8 +61,8 @@ export const refusalOf = (call: () => unknown): string => {
   return 'done';
 };
 
-/** Everything up and nothing attached. */
-export const guestMachine = (options: SmmuOptions = {}) => {
+/** Devices behind their units, and nobody on them. */
+export const hardwareOf = (options: SmmuOptions = {}) => {
   const machine = createMachine({ ramBytes: 2 ** 26 });
   const traits = { pasidBits: 20, ats: true, pri: true };
   const devices = ['00:04.0', '00:05.0', '01:00.0'].map((rid) =>
@@ -71,6 +71,12 @@ export const guestMachine = (options: SmmuOptions = {}) => {
   const units = [devices.slice(0, 2), devices.slice(2)].map((behind) =>
     machine.addUnit(smmuv3({ canWbs: true, ...options }), behind),
   );
+  return { machine, devices, units };
+};
+
+/** Everything up and nothing attached. */
+const guestMachine = (options: SmmuOptions = {}) => {
+  const { machine, devices, units } = hardwareOf(options);
   const faults: UnrecoverableFault[] = [];
   machine.onFault((fault) => faults.push(fault));
   const process = createProcess(machine);

@@ -1,8 +1,9 @@
 /** Guests end to end: VMM calls on top, DMA of devices below. */
 import { decode, encode } from '@iommukit/bits';
-import { HWPT_DATA } from '@iommukit/core';
+import { type Endpoint, HWPT_ALLOC, HWPT_DATA, type IommuUnit } from '@iommukit/core';
 import { describe, expect, test } from 'vitest';
 import {
+  ATC_INV,
   CFGI,
   COMMAND,
   decodeVeventArmSmmuv3,
@@ -277,6 +278,88 @@ describe('events for guests (G.3)', () => {
     world.replace(0, world.parentId);
     expect(world.page(0, 2 ** 30)).toBe('F_TRANSLATION');
     expect(world.queues[0]?.readEvents()).toEqual([]);
+  });
+});
+
+describe('ATS of a guest’s devices (G.3, EATS)', () => {
+  const BYTES = Uint8Array.of(1, 2, 3, 4);
+  const atcInv = (SID: number) => encode(ATC_INV, { OPCODE: COMMAND.ATC_INV, SID, SIZE: 52 });
+  const withAts = (EATS: number) => {
+    const world = guest();
+    const viommus = [world.viommu(0), world.viommu(1)] as const;
+    viommus.forEach((viommuId, device) => {
+      world.vdevice(viommuId, device, 0x10);
+      const cd = device === 0 ? CD_OF.A1 : CD_OF.A2;
+      world.attach(device, world.nested(device, viommuId, world.s1(cd, { EATS })));
+    });
+    const ats = (device: number) => world.devices[device]?.atsWrite(VA, BYTES);
+    const at = (gpa: number) => world.process.peek(0x4000_0000 + gpa, 4);
+    return { ...world, viommus, ats, at };
+  };
+
+  test('EATS 0: ATS is off, whatever the device can', () => {
+    const world = withAts(0);
+    expect(world.ats(0)).toBe(0);
+    expect(world.page(0, VA)).toBe(PAGE_OF.A1);
+    expect(entryOf(world, 0x20).EATS).toBe(0);
+  });
+
+  test('EATS 1: the guest’s own ATC_INV reaches its device, and no other guest’s', () => {
+    const world = withAts(1);
+    expect([world.ats(0), world.ats(1)]).toEqual([4, 4]);
+    expect(entryOf(world, 0x20).EATS).toBe(1);
+    world.write(LEAF_OF.A1, 0xbf43n);
+    world.write(LEAF_OF.A2, 0xcf43n);
+    expect(world.invalidate(world.viommus[0], [NH_ASID_1])).toBe('done');
+    expect(world.invalidate(world.viommus[1], [NH_ASID_1])).toBe('done');
+    // The devices' own caches are older than the tables.
+    world.ats(0);
+    expect(world.at(0xb000)).toEqual(new Uint8Array(4));
+    expect(world.invalidate(world.viommus[0], [atcInv(0x10)])).toBe('done');
+    world.ats(0);
+    world.ats(1);
+    expect(world.at(0xb000)).toEqual(BYTES);
+    expect(world.at(0xc000)).toEqual(new Uint8Array(4));
+  });
+
+  test('a change of stage 2 empties the devices’ caches without the guest', () => {
+    const world = withAts(1);
+    expect([world.ats(0), world.ats(1)]).toEqual([4, 4]);
+    world.context.ioasUnmap({ ioasId: world.ioasId, iova: 0, length: 2 ** 24 });
+    expect([world.ats(0), world.ats(1)]).toEqual([0, 0]);
+  });
+
+  test('leaving the guest empties the device’s cache', () => {
+    const world = withAts(1);
+    expect(world.ats(0)).toBe(4);
+    world.context.deviceDetach(world.id(0));
+    expect(world.ats(0)).toBe(0);
+    world.attach(0, world.parentId);
+    expect(world.ats(0)).toBe(0);
+  });
+
+  test('on a unit without ATS a guest’s ATC_INV is no command', () => {
+    const world = guest({ capabilities: { idr0: { ATS: 0 } } });
+    const viommuId = world.viommu(0);
+    world.vdevice(viommuId, 0, 0x10);
+    expect(world.invalidate(viommuId, [atcInv(0x10)])).toBe('EIO guest-opcode');
+  });
+});
+
+describe('PASIDs and guests (H.5)', () => {
+  test('a device with PASIDs attached: EBUSY; on a nested HWPT no PASID can be: EINVAL', () => {
+    const { context, id, viommu, vdevice, nested, s1, attach, units, devices } = guest();
+    const [unit, device] = [units[0], devices[0]] as [IommuUnit, Endpoint];
+    const own = unit.allocPaging(device, { flags: HWPT_ALLOC.PASID });
+    const viommuId = viommu(0);
+    vdevice(viommuId, 0, 0x10);
+    const hwptId = nested(0, viommuId, s1(CD_OF.A1));
+    unit.attach(device, 5, own);
+    expect(refusalOf(() => attach(0, hwptId))).toBe('EBUSY pasids-in-use');
+    unit.attach(device, 5, unit.blocking);
+    attach(0, hwptId);
+    expect(refusalOf(() => unit.attach(device, 5, own))).toBe('EINVAL pasid-stream');
+    context.deviceDetach(id(0));
   });
 });
 

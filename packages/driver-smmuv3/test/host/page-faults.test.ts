@@ -51,8 +51,7 @@ const setUp = (options: SmmuOptions, traits: object, withQueue = true) => {
   return { machine, nic, unit, faults, context, devId, ioasId, queue, alloc, map, memory };
 };
 
-const stalling = (withQueue = true) =>
-  setUp({ ...STALLS, stallSids: [RID] }, {}, withQueue);
+const stalling = (withQueue = true) => setUp({ ...STALLS, stallSids: [RID] }, {}, withQueue);
 
 describe('stalled transactions (3.12.2)', () => {
   test('a fault is a page request; mapped and answered, the DMA goes on', () => {
