@@ -1,10 +1,12 @@
 import { addressToPfn } from '@iommukit/bits';
 import type { EndpointState } from '../snapshot/scenario-state.ts';
 import { DeviceTlb, type DeviceTlbEntry } from './device-tlb.ts';
-import { type DmaPath, type DmaPlan, DmaTransfer, type StartDmaOptions } from './dma-transfer.ts';
+import { DmaPort, offsetInPage } from './dma-port.ts';
+import type { DmaTransfer, StartDmaOptions } from './dma-transfer.ts';
 import type { DmaOptions, EndpointOptions, WantedPage } from './endpoint-options.ts';
 import type { IommuGroup } from './group.ts';
 import type { Machine } from './machine.ts';
+import { PageRequestGroups, type PageResponseListener } from './page-request-groups.ts';
 import {
   ACCESS,
   ATS_STATUS,
@@ -12,19 +14,11 @@ import {
   createAtsCompletion,
   INVALIDATION_ANSWER,
   type InvalidationAnswer,
-  isStalled,
   NO_PASID,
-  RAZ_WI,
   type TranslationAgent,
 } from './request.ts';
 
 const PAGE_BYTES = 4096;
-const PRG_INDEXES = 512;
-
-type PageResponseListener = (code: number) => void;
-
-/** What {@link Endpoint.dmaWrite} and `dmaRead` add to the bytes that moved before a stall. */
-const STALL_MARK = -1;
 
 /**
  * A device on the bus. It knows nothing of IOMMUs: it sends requests with its RID, the machine
@@ -45,16 +39,12 @@ export class Endpoint {
   invalidationAnswer: InvalidationAnswer;
   /** The unit that translates for this device; undefined = no IOMMU, addresses pass through. */
   agent: TranslationAgent | undefined;
-  readonly #machine: Machine;
   readonly #completion = createAtsCompletion();
-  readonly #waiting = new Map<number, PageResponseListener>();
-  readonly #stalled = new Map<number, DmaTransfer>();
-  readonly #path: DmaPath;
-  #nextPrgi = 0;
+  readonly #groups = new PageRequestGroups();
+  readonly #dma: DmaPort;
 
   /** Made by {@link Machine.addEndpoint}, which checks the options. */
   constructor(machine: Machine, rid: number, group: IommuGroup, options: EndpointOptions) {
-    this.#machine = machine;
     this.rid = rid;
     this.group = group;
     this.name = options.name ?? String(options.rid);
@@ -64,36 +54,7 @@ export class Endpoint {
     this.noSnoop = options.noSnoop ?? false;
     this.deviceTlb = new DeviceTlb(options.deviceTlbEntries);
     this.invalidationAnswer = options.invalidationAnswer ?? INVALIDATION_ANSWER.COMPLETE;
-    this.#path = this.#createPath();
-  }
-
-  #createPath(): DmaPath {
-    const { memory } = this.#machine;
-    return {
-      translate: (pasid, iovaPfn, access, offset) =>
-        this.agent ? this.agent.translatePage(this.rid, pasid, iovaPfn, access, offset) : iovaPfn,
-      move: (pa, part, write) => (write ? memory.copyIn(pa, part) : memory.copyOut(pa, part)),
-      wait: (ticket, transfer) => this.#stalled.set(ticket, transfer),
-    };
-  }
-
-  #transfer(
-    iova: number | bigint,
-    bytes: Uint8Array,
-    options: StartDmaOptions,
-    write: boolean,
-    moved = 0,
-  ): DmaTransfer {
-    const plan: DmaPlan = {
-      write,
-      pasid: this.#checkedPasid(options),
-      access: (write ? ACCESS.WRITE : ACCESS.READ) | (options.access ?? 0),
-      pfn: addressToPfn(iova),
-      offset: offsetInPage(iova),
-      bytes,
-      moved,
-    };
-    return new DmaTransfer(this.#path, plan, options.onDone);
+    this.#dma = new DmaPort(this, machine.memory);
   }
 
   /**
@@ -105,7 +66,7 @@ export class Endpoint {
    *   so far. What is left (a copy of it) is written when the stall ends
    */
   dmaWrite(iova: number | bigint, source: Uint8Array, options: DmaOptions = {}): number {
-    return this.#untranslatedDma(iova, source, options, true);
+    return this.#dma.move(iova, source, this.#checkedPasid(options), options, true);
   }
 
   /**
@@ -117,7 +78,7 @@ export class Endpoint {
    *   The device gives the rest up: `target` does not change after the call
    */
   dmaRead(iova: number | bigint, target: Uint8Array, options: DmaOptions = {}): number {
-    return this.#untranslatedDma(iova, target, options, false);
+    return this.#dma.move(iova, target, this.#checkedPasid(options), options, false);
   }
 
   /**
@@ -130,35 +91,27 @@ export class Endpoint {
     source: Uint8Array,
     options: StartDmaOptions = {},
   ): DmaTransfer {
-    const transfer = this.#transfer(iova, source, options, true);
-    transfer.run();
-    return transfer;
+    return this.#dma.start(iova, source, this.#checkedPasid(options), options, true);
   }
 
   /** Start a read that may stall; see {@link Endpoint.startWrite}. */
   startRead(iova: number | bigint, target: Uint8Array, options: StartDmaOptions = {}): DmaTransfer {
-    const transfer = this.#transfer(iova, target, options, false);
-    transfer.run();
-    return transfer;
+    return this.#dma.start(iova, target, this.#checkedPasid(options), options, false);
   }
 
   /** Transfers that wait for the IOMMU, oldest first. */
   get stalledTransfers(): readonly DmaTransfer[] {
-    return [...this.#stalled.values()].filter((transfer) => !transfer.done);
+    return this.#dma.stalledTransfers;
   }
 
   /** Called by the machine when a stalled request of this device is over. */
   receiveResumed(ticket: number, frame: number): void {
-    const transfer = this.#stalled.get(ticket);
-    this.#stalled.delete(ticket);
-    transfer?.resume(frame);
+    this.#dma.resumed(ticket, frame);
   }
 
   /** Give up every transfer that waits for the IOMMU; what comes for them later is dropped. */
   cancelStalled(): void {
-    const transfers = this.stalledTransfers;
-    this.#stalled.clear();
-    for (const transfer of transfers) transfer.cancel();
+    this.#dma.cancelStalled();
   }
 
   /**
@@ -204,8 +157,7 @@ export class Endpoint {
       throw new RangeError(`${this.name} cannot send page requests: it has no PRI, or no IOMMU`);
     }
     if (pages.length === 0) throw new RangeError('a page request group needs at least one page');
-    const prgi = this.#freePrgi();
-    this.#waiting.set(prgi, onResponse);
+    const prgi = this.#groups.open(this.name, onResponse);
     pages.forEach(({ iova, write }, index) => {
       agent.pageRequest?.({
         rid: this.rid,
@@ -223,9 +175,7 @@ export class Endpoint {
 
   /** Called by the machine when a PRG response for this device arrives. */
   receivePageResponse(prgi: number, code: number): void {
-    const listener = this.#waiting.get(prgi);
-    this.#waiting.delete(prgi);
-    listener?.(code);
+    this.#groups.answer(prgi, code);
   }
 
   /**
@@ -248,8 +198,7 @@ export class Endpoint {
   save(): Pick<EndpointState, 'invalidationAnswer' | 'waiting' | 'nextPrgi' | 'tlb' | 'stats'> {
     return {
       invalidationAnswer: this.invalidationAnswer,
-      waiting: [...this.#waiting.keys()],
-      nextPrgi: this.#nextPrgi,
+      ...this.#groups.save(),
       tlb: this.deviceTlb.save(),
       stats: { ...this.deviceTlb.stats },
     };
@@ -257,23 +206,20 @@ export class Endpoint {
 
   /** @param onResponse told of answers to groups that were asked for before the snapshot */
   load(state: EndpointState, onResponse: (prgi: number, code: number) => void): void {
-    this.#waiting.clear();
-    for (const prgi of state.waiting) this.#waiting.set(prgi, (code) => onResponse(prgi, code));
-    this.#nextPrgi = state.nextPrgi;
+    this.#groups.load(state, onResponse);
     this.invalidationAnswer = state.invalidationAnswer as InvalidationAnswer;
     this.deviceTlb.load(state.tlb, state.stats);
   }
 
   /**
    * Function-level reset: the device's TLB is empty, page requests without answer are forgotten
-   * and no listener hears of them, stalled transfers are cancelled. Group indexes go on from where they were, so that a late answer
-   * finds no newer group.
+   * (see {@link PageRequestGroups.forget}), stalled transfers are cancelled.
    *
    * @spec PCI Express Base 6.0, 10.5 (ATS and FLR)
    */
   reset(): void {
     this.deviceTlb.clear();
-    this.#waiting.clear();
+    this.#groups.forget();
     this.cancelStalled();
   }
 
@@ -286,16 +232,6 @@ export class Endpoint {
       );
     }
     return pasid;
-  }
-
-  #freePrgi(): number {
-    if (this.#waiting.size === PRG_INDEXES) {
-      throw new RangeError(`${this.name}: all ${PRG_INDEXES} page request groups await a response`);
-    }
-    while (this.#waiting.has(this.#nextPrgi)) this.#nextPrgi = (this.#nextPrgi + 1) % PRG_INDEXES;
-    const prgi = this.#nextPrgi;
-    this.#nextPrgi = (prgi + 1) % PRG_INDEXES;
-    return prgi;
   }
 
   #translated(pasid: number, iovaPfn: number, write: boolean): number {
@@ -322,51 +258,6 @@ export class Endpoint {
     return this.deviceTlb.insert(pasid, iovaPfn, completion);
   }
 
-  /**
-   * Page by page, without an object (it costs 15 ns of 75 and more when garbage is collected); a
-   * request that the IOMMU stalls or swallows goes on as a {@link DmaTransfer}. @hot
-   */
-  #untranslatedDma(
-    iova: number | bigint,
-    bytes: Uint8Array,
-    options: DmaOptions,
-    write: boolean,
-  ): number {
-    const pasid = this.#checkedPasid(options);
-    const access = (write ? ACCESS.WRITE : ACCESS.READ) | (options.access ?? 0);
-    const path = this.#path;
-    let pfn = addressToPfn(iova);
-    let offset = offsetInPage(iova);
-    let done = 0;
-    while (done < bytes.length) {
-      const length = Math.min(PAGE_BYTES - offset, bytes.length - done);
-      const frame = path.translate(pasid, pfn, access, offset);
-      if (frame === RAZ_WI || isStalled(frame)) {
-        return this.#goOnAsTransfer(this.#transfer(iova, bytes, options, write, done), frame);
-      }
-      if (frame < 0) return done;
-      const moved = path.move(
-        frame * PAGE_BYTES + offset,
-        bytes.subarray(done, done + length),
-        write,
-      );
-      done += moved;
-      if (moved < length) return done;
-      pfn += 1;
-      offset = 0;
-    }
-    return done;
-  }
-
-  /** What a synchronous DMA returns for a request with the negative answer `frame`. */
-  #goOnAsTransfer(transfer: DmaTransfer, frame: number): number {
-    transfer.resume(frame);
-    if (transfer.done) return transfer.bytesMoved;
-    if (transfer.write) transfer.keepCopy();
-    else transfer.cancel();
-    return STALL_MARK - transfer.bytesMoved;
-  }
-
   #translatedDma(
     iova: number | bigint,
     bytes: Uint8Array,
@@ -382,7 +273,7 @@ export class Endpoint {
       const frame = this.#translated(pasid, pfn, write);
       if (frame < 0) return done;
       const part = bytes.subarray(done, done + length);
-      const moved = this.#path.move(frame * PAGE_BYTES + offset, part, write);
+      const moved = this.#dma.copy(frame * PAGE_BYTES + offset, part, write);
       done += moved;
       if (moved < length) return done;
       pfn += 1;
@@ -391,6 +282,3 @@ export class Endpoint {
     return done;
   }
 }
-
-const offsetInPage = (iova: number | bigint): number =>
-  Number(typeof iova === 'bigint' ? iova & 0xfffn : iova % PAGE_BYTES);
