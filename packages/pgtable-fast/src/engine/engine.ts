@@ -24,6 +24,11 @@ export interface Engine {
   writeRuns(block: number, iova: number, runs: number): void;
   /** Frames, -errno, or -2^31 when the frames are in the scratch area, as a double. */
   unmapRange(block: number, iova: number, frames: number): number;
+  /**
+   * Frames of a range in two full leaf tables of one region, or 0 when `unmapRange` must do it. `entries` is
+   * what `regionTable` gives for the region.
+   */
+  unmapInRegion(entries: number, iova: number, frames: number): number;
   /** Frames, or -1 when `unmapRange` must do it. */
   unmapOne(block: number, iova: number): number;
   /** Writes a leaf of frame 0 and the bits of leaves with several slots to the scratch area. */

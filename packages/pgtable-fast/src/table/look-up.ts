@@ -7,6 +7,9 @@
  * of a table have in common. Nothing is known in shared memory, where another thread could free a table
  * between two reads.
  *
+ * Unmapping a range in two leaf tables starts there as well: the rules are the same, as it changes no
+ * level-1 entry.
+ *
  * Measured, Node 20, random pages of 1 GiB: 6.2 ns, through the engine 7.2; of 8 GiB 11.0 and 12.4. To look at
  * the count in each look-up would cost 0.6 ns; to keep the last region in fields of its own doubles the time
  * of look-ups that change region (22 ns of 8 GiB). Pages of 1 GiB have no level-1 table: 5.6 ns, before 4.3.
@@ -32,6 +35,8 @@ export interface LookUp {
   /** The top word of the control block, see `topWord()` of the pool layout. */
   readonly topWord: number;
   translate(iovaPfn: number): number;
+  /** Offset (as int32) of the level-1 entries of the region of a frame; 0 when it is not known, or no region. */
+  regionEntries(iovaPfn: number): number;
   /** Must be called after tables may have left the tree. */
   settleRegions(): void;
   /** Must be called before the control block is given back. */
@@ -112,9 +117,23 @@ export function defineLookUp(
 
     /** A look-up in a region that is not known. */
     translateUnknown(iovaPfn: number): number {
-      this.unknown = (this.unknown + 1) & LEARN_MASK;
-      if (this.unknown === 0 && this.canLearn) this.learnRegion(iovaPfn | 0);
+      this.noteUnknown(iovaPfn | 0);
       return translate(this.translateHandle, iovaPfn);
+    }
+
+    regionEntries(iovaPfn: number): number {
+      const low = iovaPfn | 0;
+      const slot = (low >> 17) & 0x3fe;
+      const { regions } = this;
+      if (low !== iovaPfn) return 0;
+      if (regions[slot] === low >> 18) return (regions[slot | 1] as number) << 2;
+      this.noteUnknown(low);
+      return 0;
+    }
+
+    noteUnknown(iovaPfn: number): void {
+      this.unknown = (this.unknown + 1) & LEARN_MASK;
+      if (this.unknown === 0 && this.canLearn) this.learnRegion(iovaPfn);
     }
 
     learnRegion(iovaPfn: number): void {
