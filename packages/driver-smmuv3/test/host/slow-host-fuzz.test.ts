@@ -1,0 +1,11 @@
+import { expect, test } from 'vitest';
+import { runWorlds } from './host-fuzz.ts';
+
+const OPERATIONS = 1_000_000;
+
+test('a million random host operations and requests: as mapped', () => {
+  const tally = runWorlds(OPERATIONS, 2000, 1000);
+  expect(tally.operations).toBeGreaterThanOrEqual(OPERATIONS);
+  expect(tally.reached).toBeGreaterThan(OPERATIONS / 10);
+  expect(tally.pasids).toBeGreaterThan(OPERATIONS / 50);
+}, 1_800_000);
