@@ -5,7 +5,7 @@
  * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c (arm_smmu_device_reset)
  */
 import { HostMemory, refuse, type UnitHost } from '@iommukit/core';
-import { CR0, CR0ACK, CR1, CR2, GBPA, IRQ_CTRL } from '../spec/registers.ts';
+import { CR0, CR0ACK, CR1, CR2, GBPA, GERROR, GERRORN, IRQ_CTRL } from '../spec/registers.ts';
 import { readCapabilities } from './capabilities.ts';
 import { CommandQueue } from './command-queue.ts';
 import { takeEvent } from './event-routes.ts';
@@ -122,11 +122,15 @@ const programQueues = (
   };
 };
 
-/** An earlier owner's translation goes off; meanwhile every request aborts. */
+/**
+ * An earlier owner's translation goes off; meanwhile every request aborts. Errors it left active
+ * would keep the queues from starting.
+ */
 const takeOver = (registers: RegisterFile): void => {
   const { ABORT, UPDATE } = GBPA.fields;
   registers.writeReg32(GBPA.offset, (ABORT.mask | UPDATE.mask) >>> 0);
   enable(registers, 0);
+  registers.writeReg32(GERRORN.offset, registers.readReg32(GERROR.offset));
 };
 
 /** Write CR0 and wait for its acknowledgement. */

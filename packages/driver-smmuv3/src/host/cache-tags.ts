@@ -67,14 +67,14 @@ export class CacheTags {
 
   /** A device with a TLB of its own came into use with this table. */
   addDevice(unit: UnitContext, sid: number, ssid: number, wholeTlb = false): void {
-    const tag = this.#findDevice(unit, sid, ssid);
+    const tag = this.#findDevice(unit, sid, ssid, wholeTlb);
     if (tag) tag.users++;
     else this.#devices.push({ unit, sid, ssid, wholeTlb, users: 1 });
   }
 
   /** The reverse; its TLB is the caller's business. */
-  removeDevice(unit: UnitContext, sid: number, ssid: number): void {
-    const tag = this.#findDevice(unit, sid, ssid);
+  removeDevice(unit: UnitContext, sid: number, ssid: number, wholeTlb = false): void {
+    const tag = this.#findDevice(unit, sid, ssid, wholeTlb);
     if (tag && --tag.users === 0) this.#devices.splice(this.#devices.indexOf(tag), 1);
   }
 
@@ -101,8 +101,16 @@ export class CacheTags {
     );
   }
 
-  #findDevice(unit: UnitContext, sid: number, ssid: number): DeviceTag | undefined {
-    return this.#devices.find((tag) => tag.unit === unit && tag.sid === sid && tag.ssid === ssid);
+  #findDevice(
+    unit: UnitContext,
+    sid: number,
+    ssid: number,
+    wholeTlb: boolean,
+  ): DeviceTag | undefined {
+    return this.#devices.find(
+      (tag) =>
+        tag.unit === unit && tag.sid === sid && tag.ssid === ssid && tag.wholeTlb === wholeTlb,
+    );
   }
 }
 

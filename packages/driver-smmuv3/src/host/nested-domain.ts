@@ -101,7 +101,9 @@ export class SmmuNestedDomain extends TranslatingDomain implements NestedDomain 
   }
 
   removeTags(device: DeviceState): void {
-    if (this.#usesAts(device)) this.parent.tags.removeDevice(this.context, device.sid, NO_SSID);
+    if (this.#usesAts(device)) {
+      this.parent.tags.removeDevice(this.context, device.sid, NO_SSID, true);
+    }
     this.#vsids.delete(device);
     this.#devices.delete(device);
   }
