@@ -10,6 +10,7 @@ import type { Caches } from './caches.ts';
 import type { Features } from './capabilities.ts';
 import type { DeviceCommands } from './device-commands.ts';
 import type { GlobalErrors } from './global-errors.ts';
+import type { Interrupts } from './interrupts.ts';
 import { type HardwareMemory, joinAddress, readDwords } from './memory.ts';
 import type { Queue } from './queue.ts';
 import type { Stalls } from './stalls.ts';
@@ -40,8 +41,7 @@ export interface CommandTargets {
   readonly stalls: Stalls;
   /** Dwords of CMDQ_CONS. */
   readonly cons: Uint32Array;
-  /** Write a message. */
-  raiseMessage(address: number, data: number): void;
+  readonly interrupts: Interrupts;
 }
 
 /** Processes commands while CR0.CMDQEN is set and no command error is active. */
@@ -74,7 +74,9 @@ export class CommandQueue {
   #drain(): void {
     const { queue } = this;
     while (this.enabled && !queue.isEmpty && !this.#on.errors.isActive(GLOBAL_ERROR.CMDQ_ERR)) {
+      const wasFull = queue.isFull;
       const error = this.#execute(queue.consumerAddress);
+      if (wasFull && !queue.isFull) this.#on.interrupts.sendEvent();
       if (error !== CMDQ_ERR.NONE) this.#stop(error);
     }
   }
@@ -127,9 +129,8 @@ export class CommandQueue {
     this.#on.stalls.synchronize();
     this.queue.advanceConsumer();
     const target = joinAddress(w2 & MSI_LO, w3 & MSI_HI);
-    if (signal === SYNC_CS.IRQ && this.#on.features.msi && target !== 0) {
-      this.#on.raiseMessage(target, w1 >>> 0);
-    }
+    if (signal === SYNC_CS.IRQ) this.#on.interrupts.synchronized(target, w1 >>> 0);
+    if (signal === SYNC_CS.SEV) this.#on.interrupts.sendEvent();
     return CMDQ_ERR.NONE;
   }
 

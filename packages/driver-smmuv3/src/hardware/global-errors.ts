@@ -4,7 +4,7 @@
  *
  * @spec SMMUv3 6.3.17, 7.5
  */
-import { GERROR, GERRORN } from '../spec/registers.ts';
+import { GERROR, GERRORN, GLOBAL_ERROR } from '../spec/registers.ts';
 import type { RegisterBank } from './register-bank.ts';
 
 /** GERROR and GERRORN. */
@@ -30,6 +30,7 @@ export class GlobalErrors {
   raise(bit: number): void {
     if (this.isActive(bit)) return;
     this.#gerror[0] = ((this.#gerror[0] as number) ^ (1 << bit)) >>> 0;
-    this.#interrupt();
+    // The message of this very interrupt has just aborted.
+    if (bit !== GLOBAL_ERROR.MSI_GERROR_ABT_ERR) this.#interrupt();
   }
 }

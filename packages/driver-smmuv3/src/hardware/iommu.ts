@@ -18,10 +18,14 @@ import { DeviceCommands, type DevicePort } from './device-commands.ts';
 import { EventQueue } from './event-queue.ts';
 import { Explainer, type ExplainRequest, type Explanation } from './explain.ts';
 import { GlobalErrors } from './global-errors.ts';
-import { type HardwareMemory, joinAddress, writeDwords } from './memory.ts';
+import { EVENTQ_SOURCE, GERROR_SOURCE, PRIQ_SOURCE } from './interrupt-sources.ts';
+import { type InterruptPort, Interrupts } from './interrupts.ts';
+import type { HardwareMemory } from './memory.ts';
 import { PageRequestQueue } from './page-request-queue.ts';
 import { Queue } from './queue.ts';
 import { RegisterBank } from './register-bank.ts';
+import { REGISTERS } from './register-list.ts';
+import { writableBits } from './register-rules.ts';
 import { createRequestParts } from './request-parts.ts';
 import { Stalls } from './stalls.ts';
 import { Translator, type TranslatorParts } from './translate.ts';
@@ -41,10 +45,7 @@ export interface SmmuHardwareOptions {
 }
 
 /** What a unit tells its bus. */
-export interface SmmuBus extends Pick<BusPort, 'requestResumed'>, DevicePort {
-  /** A message-signalled interrupt. Answering false means that the write aborted. */
-  raiseMessage(address: number, data: number): unknown;
-}
+export interface SmmuBus extends InterruptPort, DevicePort, Pick<BusPort, 'requestResumed'> {}
 
 /** The hardware half: two register pages and a translation agent. */
 export class SmmuHardware {
@@ -60,7 +61,7 @@ export class SmmuHardware {
   readonly #devices: DeviceCommands;
   readonly #commands: CommandQueue;
   readonly #stalls: Stalls;
-  readonly #raiseMessage: (address: number, data: number) => void;
+  readonly #interrupts: Interrupts;
 
   /** @throws {RangeError} for features that are not modelled, or impossible cache sizes */
   constructor(options: SmmuHardwareOptions) {
@@ -68,13 +69,9 @@ export class SmmuHardware {
     this.features = resolveFeatures(options.capabilities);
     this.caches = new Caches(options.caches);
     const { bus } = options;
-    this.#raiseMessage = (address, data) => {
-      if (bus) bus.raiseMessage(address, data);
-      else writeDwords(memory, address, [data]);
-    };
-    const errors = new GlobalErrors(this.#bank, () =>
-      this.#interrupt(spec.IRQ_CTRL.fields.GERROR_IRQEN.mask, spec.GERROR_IRQ),
-    );
+    this.#interrupts = new Interrupts(this.#bank, this.features, memory, bus ?? {});
+    const errors = new GlobalErrors(this.#bank, () => this.#interrupts.raise(GERROR_SOURCE));
+    this.#interrupts.errors = errors;
     this.#events = this.#createEventQueue(memory, errors);
     this.#devices = new DeviceCommands(this.features, this.#state, bus ?? {});
     this.#stalls = this.#createStalls(bus);
@@ -105,10 +102,10 @@ export class SmmuHardware {
     const bank = this.#bank;
     const prod = bank.words(spec.EVENTQ_PROD);
     const cons = bank.words(spec.EVENTQ_CONS);
-    const { eventQueueLg2 } = this.features;
-    const queue = new Queue(bank, spec.EVENTQ_BASE, prod, cons, EVENT_BYTES, eventQueueLg2);
+    const { eventQueueLg2, oaBits } = this.features;
+    const queue = new Queue(bank, spec.EVENTQ_BASE, prod, cons, EVENT_BYTES, eventQueueLg2, oaBits);
     return new EventQueue(memory, queue, errors, prod, cons, () =>
-      this.#interrupt(spec.IRQ_CTRL.fields.EVENTQ_IRQEN.mask, spec.EVENTQ_IRQ),
+      this.#interrupts.raise(EVENTQ_SOURCE),
     );
   }
 
@@ -122,14 +119,21 @@ export class SmmuHardware {
     const prod = bank.words(spec.PRIQ_PROD);
     const cons = bank.words(spec.PRIQ_CONS);
     const lg2 = features.pageRequestQueueLg2;
-    const queue = new Queue(bank, spec.PRIQ_BASE, prod, cons, PAGE_REQUEST_BYTES, lg2);
+    const queue = new Queue(
+      bank,
+      spec.PRIQ_BASE,
+      prod,
+      cons,
+      PAGE_REQUEST_BYTES,
+      lg2,
+      features.oaBits,
+    );
     const parts = { memory, features, state, errors, configuration, bus, prod, cons };
     return new PageRequestQueue(queue, {
       ...parts,
       interrupt: (wasEmpty, last) => {
         const lastOnly = decode(spec.PRIQ_IRQ.CFG2, bank.words(spec.PRIQ_IRQ.CFG2)).LO === 1;
-        if (lastOnly ? last : wasEmpty)
-          this.#interrupt(spec.IRQ_CTRL.fields.PRIQ_IRQEN.mask, spec.PRIQ_IRQ);
+        if (lastOnly ? last : wasEmpty) this.#interrupts.raise(PRIQ_SOURCE);
       },
     });
   }
@@ -151,8 +155,7 @@ export class SmmuHardware {
     const { features, caches } = this;
     const stalls = this.#stalls;
     const lg2 = features.commandQueueLg2;
-    const queue = new Queue(bank, spec.CMDQ_BASE, prod, cons, COMMAND_BYTES, lg2);
-    const raiseMessage = this.#raiseMessage;
+    const queue = new Queue(bank, spec.CMDQ_BASE, prod, cons, COMMAND_BYTES, lg2, features.oaBits);
     return new CommandQueue(queue, {
       memory,
       features,
@@ -162,7 +165,7 @@ export class SmmuHardware {
       translations: new TranslationCommands(features, this.#state, caches),
       devices: this.#devices,
       cons,
-      raiseMessage,
+      interrupts: this.#interrupts,
     });
   }
 
@@ -239,27 +242,31 @@ export class SmmuHardware {
     return this.#bank.read(offset);
   }
 
-  /** Write a dword. A register that is guarded at the moment keeps its value. */
+  /** Write a dword. Bits that are guarded at the moment, or of absent features, keep their value. */
   writeReg32(offset: number, value: number): void {
     const register = this.#bank.at(offset);
-    if (register === undefined || this.#isGuarded(register)) return;
-    if (register === spec.GBPA && (value & spec.GBPA.fields.UPDATE.mask) === 0) return;
-    this.#bank.write(offset, value);
+    if (register === undefined) return;
+    const bits = this.#writableBits(register, value);
+    if (bits === 0) return;
+    this.#bank.write(offset, value, bits);
     this.#written(register);
   }
 
-  /** Write an aligned qword: of a 64-bit register in one access, else two dwords. */
+  /** Write a 64-bit register in one access. Other registers take dwords only: nothing happens. */
   writeReg64(offset: number, lo: number, hi: number): void {
     const register = this.#bank.at(offset);
-    if (register === undefined || register.words === 1) {
-      this.writeReg32(offset, lo);
-      this.writeReg32(offset + 4, hi);
-      return;
-    }
-    if (this.#isGuarded(register)) return;
-    this.#bank.write(offset, lo);
-    this.#bank.write(offset + 4, hi);
+    if (register === undefined || register.words === 1 || register.offset !== offset) return;
+    const bits = this.#writableBits(register, lo);
+    if (bits === 0) return;
+    this.#bank.write(offset, lo, bits);
+    this.#bank.write(offset + 4, hi, bits);
     this.#written(register);
+  }
+
+  #writableBits(register: Register, value: number): number {
+    const cr0 = this.#bank.words(spec.CR0)[0] as number;
+    const irq = this.#bank.words(spec.IRQ_CTRL)[0] as number;
+    return writableBits(register, value, { cr0, irq }, this.features);
   }
 
   #written(register: Register): void {
@@ -268,45 +275,6 @@ export class SmmuHardware {
       this.#afterWrite(register);
     } finally {
       this.#stalls.leave();
-    }
-  }
-
-  /** Registers that must not change while what they describe is in use. */
-  #isGuarded(register: Register): boolean {
-    const cr0 = this.#bank.words(spec.CR0)[0] as number;
-    const irq = this.#bank.words(spec.IRQ_CTRL)[0] as number;
-    const { SMMUEN, CMDQEN, EVENTQEN, PRIQEN } = spec.CR0.fields;
-    const { GERROR_IRQEN, EVENTQ_IRQEN, PRIQ_IRQEN } = spec.IRQ_CTRL.fields;
-    switch (register) {
-      case spec.CR2:
-      case spec.STRTAB_BASE:
-      case spec.STRTAB_BASE_CFG:
-        return (cr0 & SMMUEN.mask) !== 0;
-      case spec.CMDQ_BASE:
-      case spec.CMDQ_CONS:
-        return (cr0 & CMDQEN.mask) !== 0;
-      case spec.EVENTQ_BASE:
-      case spec.EVENTQ_PROD:
-        return (cr0 & EVENTQEN.mask) !== 0;
-      case spec.GERROR_IRQ.CFG0:
-      case spec.GERROR_IRQ.CFG1:
-      case spec.GERROR_IRQ.CFG2:
-        return (irq & GERROR_IRQEN.mask) !== 0;
-      case spec.EVENTQ_IRQ.CFG0:
-      case spec.EVENTQ_IRQ.CFG1:
-      case spec.EVENTQ_IRQ.CFG2:
-        return (irq & EVENTQ_IRQEN.mask) !== 0;
-      case spec.PRIQ_BASE:
-      case spec.PRIQ_PROD:
-        return !this.features.pri || (cr0 & PRIQEN.mask) !== 0;
-      case spec.PRIQ_CONS:
-        return !this.features.pri;
-      case spec.PRIQ_IRQ.CFG0:
-      case spec.PRIQ_IRQ.CFG1:
-      case spec.PRIQ_IRQ.CFG2:
-        return !this.features.pri || (irq & PRIQ_IRQEN.mask) !== 0;
-      default:
-        return false;
     }
   }
 
@@ -347,15 +315,10 @@ export class SmmuHardware {
     }
   }
 
-  /** Every enable takes effect at once; those of absent features stay 0. */
+  /** Every enable takes effect at once. */
   #enablesChanged(): void {
     const words = this.#bank.words(spec.CR0);
-    const { PRIQEN, ATSCHK, VMW } = spec.CR0.fields;
-    const { pri, ats, vmidWildcards } = this.features;
-    const absent =
-      (vmidWildcards ? 0 : VMW.mask) | (pri ? 0 : PRIQEN.mask) | (ats ? 0 : ATSCHK.mask);
-    words[0] = (words[0] as number) & ~absent;
-    this.#bank.words(spec.CR0ACK)[0] = words[0];
+    this.#bank.words(spec.CR0ACK)[0] = words[0] as number;
     const cr0 = decode(spec.CR0, words);
     this.#events.enabled = cr0.EVENTQEN === 1;
     this.#pageRequests.enabled = cr0.PRIQEN === 1;
@@ -372,7 +335,7 @@ export class SmmuHardware {
     state.vmidWildcardBits = VMW <= spec.MAX_VMW ? VMW : 0;
     state.e2h = cr2.E2H === 1;
     state.recordInvalidStreams = cr2.RECINVSID === 1;
-    state.recordAtsErrors = cr2.REC_CFG_ATS === 1 && this.features.recordsAtsErrors;
+    state.recordAtsErrors = cr2.REC_CFG_ATS === 1;
     const gbpa = bank.words(spec.GBPA);
     gbpa[0] = (gbpa[0] as number) & ~spec.GBPA.fields.UPDATE.mask;
     state.bypassAborts = decode(spec.GBPA, gbpa).ABORT === 1;
@@ -395,49 +358,7 @@ export class SmmuHardware {
       : LOG2SIZE + 6;
     state.streamTable = ADDR - (ADDR % 2 ** tableLg2);
   }
-
-  #interrupt(enable: number, message: typeof spec.EVENTQ_IRQ): void {
-    const bank = this.#bank;
-    if (((bank.words(spec.IRQ_CTRL)[0] as number) & enable) === 0 || !this.features.msi) return;
-    const [lo = 0, hi = 0] = bank.words(message.CFG0);
-    const address = joinAddress(lo, hi);
-    if (address !== 0) this.#raiseMessage(address, bank.words(message.CFG1)[0] as number);
-  }
 }
-
-const REGISTERS: readonly Register[] = [
-  spec.IDR0,
-  spec.IDR1,
-  spec.IDR2,
-  spec.IDR3,
-  spec.IDR4,
-  spec.IDR5,
-  spec.IIDR,
-  spec.AIDR,
-  spec.CR0,
-  spec.CR0ACK,
-  spec.CR1,
-  spec.CR2,
-  spec.GBPA,
-  spec.IRQ_CTRL,
-  spec.IRQ_CTRLACK,
-  spec.GERROR,
-  spec.GERRORN,
-  ...Object.values(spec.GERROR_IRQ),
-  spec.STRTAB_BASE,
-  spec.STRTAB_BASE_CFG,
-  spec.CMDQ_BASE,
-  spec.CMDQ_PROD,
-  spec.CMDQ_CONS,
-  spec.EVENTQ_BASE,
-  spec.EVENTQ_PROD,
-  spec.EVENTQ_CONS,
-  ...Object.values(spec.EVENTQ_IRQ),
-  spec.PRIQ_BASE,
-  spec.PRIQ_PROD,
-  spec.PRIQ_CONS,
-  ...Object.values(spec.PRIQ_IRQ),
-];
 
 /** Make a unit; see {@link SmmuHardwareOptions}. */
 export const createSmmuHardware = (options: SmmuHardwareOptions): SmmuHardware =>

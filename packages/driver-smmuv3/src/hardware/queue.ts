@@ -17,6 +17,7 @@ export class Queue {
   readonly #cons: Uint32Array;
   readonly #entryBytes: number;
   readonly #maxLg2: number;
+  readonly #oaBits: number;
   #address = 0;
   #lg2 = 0;
 
@@ -27,6 +28,7 @@ export class Queue {
     cons: Uint32Array,
     entryBytes: number,
     maxLg2: number,
+    oaBits: number,
   ) {
     this.#bank = bank;
     this.#base = base;
@@ -34,15 +36,17 @@ export class Queue {
     this.#cons = cons;
     this.#entryBytes = entryBytes;
     this.#maxLg2 = maxLg2;
+    this.#oaBits = oaBits;
     this.reload();
   }
 
-  /** Take over the base register; address bits below the queue's size are zero. */
+  /** Take over the base register; address bits below the queue's size, and beyond OAS, are zero. */
   reload(): void {
     const { ADDR, LOG2SIZE } = decode(this.#base, this.#bank.words(this.#base));
     this.#lg2 = Math.min(LOG2SIZE, this.#maxLg2);
     const align = Math.max(this.#entryBytes * 2 ** this.#lg2, 32);
-    this.#address = ADDR - (ADDR % align);
+    const base = ADDR % 2 ** this.#oaBits;
+    this.#address = base - (base % align);
   }
 
   /** Mask of index and wrap bit. */

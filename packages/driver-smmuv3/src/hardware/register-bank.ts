@@ -31,13 +31,18 @@ export class RegisterBank {
     return readHalf(place.register, place.half, held);
   }
 
-  /** Let software write a dword: access types and reserved bits apply. */
-  write(offset: number, value: number): void {
+  /**
+   * Let software write a dword: access types and reserved bits apply.
+   *
+   * @param bits bits that the write changes
+   */
+  write(offset: number, value: number, bits: number): void {
     const place = this.#registers.get(offset);
     if (place === undefined) return;
     const words = this.#values.get(place.register) as Uint32Array;
     const old = words[place.half] as number;
-    words[place.half] = writeHalf(place.register, place.half, old, value >>> 0);
+    const merged = ((old & ~bits) | (value & bits)) >>> 0;
+    words[place.half] = writeHalf(place.register, place.half, old, merged);
   }
 
   /** u32 halves of a register; hardware changes them in place. */

@@ -52,7 +52,7 @@ export class StreamTable {
   fetchStream(sid: number): StreamConfig | undefined {
     const address = this.#streamAddress(sid);
     if (address < 0) return undefined;
-    if (!readDwords(this.#memory, address, this.#words, STE_BYTES / 4)) {
+    if (!this.#readEntry(address, STE_BYTES / 4)) {
       setFault(this.#fault, EVENT.F_STE_FETCH, false, 0, address, TERMS.RECORD);
       return undefined;
     }
@@ -66,7 +66,7 @@ export class StreamTable {
     if (!streamTwoLevel) return streamTable + sid * STE_BYTES;
     const entries = 2 ** streamSplit;
     const descriptor = streamTable + Math.floor(sid / entries) * L1STD_BYTES;
-    if (!readDwords(this.#memory, descriptor, this.#words, 2)) {
+    if (!this.#readEntry(descriptor, L1STD_BYTES / 4)) {
       setFault(this.#fault, EVENT.F_STE_FETCH, false, 0, descriptor, TERMS.RECORD);
       return -1;
     }
@@ -77,6 +77,12 @@ export class StreamTable {
     if (index >= 2 ** (span - 1)) return this.#noStream();
     const pointer = joinAddress(lo & L2PTR_LO, hi & L2PTR_HI);
     return pointer - (pointer % (STE_BYTES * 2 ** (span - 1))) + index * STE_BYTES;
+  }
+
+  /** Read dwords of the stream table; beyond the output size there is none. */
+  #readEntry(address: number, count: number): boolean {
+    if (address >= 2 ** this.#features.oaBits) return false;
+    return readDwords(this.#memory, address, this.#words, count);
   }
 
   #noStream(): -1 {

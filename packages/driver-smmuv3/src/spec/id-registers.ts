@@ -151,6 +151,21 @@ export const IIDR = defineRegister({
   },
 });
 
+const COMPONENT = [0x0d, 0xf0, 0x05, 0xb1] as const;
+
+/** CIDR0 to CIDR3: the identification that Arm components share. */
+export const COMPONENT_ID = COMPONENT.map((value, n) =>
+  defineRegister({
+    name: `CIDR${n}`,
+    offset: 0xff0 + 4 * n,
+    bits: 32,
+    spec: 'SMMUv3 6.3.1',
+    doc: 'component identification',
+    reset: value,
+    fields: { PRMBL: { ...uint(7, 0), access: RO } },
+  }),
+);
+
 /** AIDR: architecture version. */
 export const AIDR = defineRegister({
   name: 'AIDR',

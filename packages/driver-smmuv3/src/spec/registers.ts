@@ -88,6 +88,26 @@ export const CR2 = defineRegister({
   },
 });
 
+/** STATUSR: nothing to tell, the unit never dozes. */
+export const STATUSR = defineRegister({
+  name: 'STATUSR',
+  offset: 0x40,
+  bits: 32,
+  spec: 'SMMUv3 6.3.13',
+  doc: 'status',
+  fields: { DORMANT: { ...flag(0, 'nothing is cached'), access: RO } },
+});
+
+/** AGBPA: stored, without effect. */
+export const AGBPA = defineRegister({
+  name: 'AGBPA',
+  offset: 0x48,
+  bits: 32,
+  spec: 'SMMUv3 6.3.14',
+  doc: 'alternate global bypass attributes, implementation defined',
+  fields: { IMPDEF: { ...uint(31, 0), access: RW } },
+});
+
 /** GBPA: what happens while SMMUEN is 0. */
 export const GBPA = defineRegister({
   name: 'GBPA',
@@ -143,7 +163,16 @@ export const IRQ_CTRLACK = defineRegister({
 });
 
 /** Global errors: bit numbers of GERROR and GERRORN. */
-export const GLOBAL_ERROR = { CMDQ_ERR: 0, EVENTQ_ABT_ERR: 2, PRIQ_ABT_ERR: 3 } as const;
+export const GLOBAL_ERROR = {
+  CMDQ_ERR: 0,
+  EVENTQ_ABT_ERR: 2,
+  PRIQ_ABT_ERR: 3,
+  /** Messages that aborted: of a SYNC, of the queues, of global errors. */
+  MSI_CMDQ_ABT_ERR: 4,
+  MSI_EVENTQ_ABT_ERR: 5,
+  MSI_PRIQ_ABT_ERR: 6,
+  MSI_GERROR_ABT_ERR: 7,
+} as const;
 
 const gerror = (name: string, offset: number, access: 'RO' | 'RW', doc: string) =>
   defineRegister({
@@ -156,10 +185,10 @@ const gerror = (name: string, offset: number, access: 'RO' | 'RW', doc: string) 
       CMDQ_ERR: { ...flag(0, 'command error'), access },
       EVENTQ_ABT_ERR: { ...flag(2, 'a write to the event queue aborted'), access },
       PRIQ_ABT_ERR: { ...flag(3, 'a write to the page request queue aborted'), access },
-      MSI_CMDQ_ABT_ERR: { ...flag(4), access },
-      MSI_EVENTQ_ABT_ERR: { ...flag(5), access },
-      MSI_PRIQ_ABT_ERR: { ...flag(6), access },
-      MSI_GERROR_ABT_ERR: { ...flag(7), access },
+      MSI_CMDQ_ABT_ERR: { ...flag(4, 'the message of a SYNC aborted'), access },
+      MSI_EVENTQ_ABT_ERR: { ...flag(5, 'a message of the event queue aborted'), access },
+      MSI_PRIQ_ABT_ERR: { ...flag(6, 'a message of the page request queue aborted'), access },
+      MSI_GERROR_ABT_ERR: { ...flag(7, 'a message of global errors aborted'), access },
       SFM_ERR: { ...flag(8, 'service failure mode'), access },
     },
   });

@@ -1,0 +1,41 @@
+/** The registers of a unit: those of page 0, and the queue indices of page 1. */
+import type { Register } from '@iommukit/bits';
+import * as spec from '../spec/registers.ts';
+
+/** Offsets that are none of these read 0 and ignore writes. */
+export const REGISTERS: readonly Register[] = [
+  spec.IDR0,
+  spec.IDR1,
+  spec.IDR2,
+  spec.IDR3,
+  spec.IDR4,
+  spec.IDR5,
+  spec.IIDR,
+  spec.AIDR,
+  ...spec.COMPONENT_ID,
+  spec.CR0,
+  spec.CR0ACK,
+  spec.CR1,
+  spec.CR2,
+  spec.STATUSR,
+  spec.GBPA,
+  spec.AGBPA,
+  spec.IRQ_CTRL,
+  spec.IRQ_CTRLACK,
+  spec.GERROR,
+  spec.GERRORN,
+  ...Object.values(spec.GERROR_IRQ),
+  spec.STRTAB_BASE,
+  spec.STRTAB_BASE_CFG,
+  spec.CMDQ_BASE,
+  spec.CMDQ_PROD,
+  spec.CMDQ_CONS,
+  spec.EVENTQ_BASE,
+  spec.EVENTQ_PROD,
+  spec.EVENTQ_CONS,
+  ...Object.values(spec.EVENTQ_IRQ),
+  spec.PRIQ_BASE,
+  spec.PRIQ_PROD,
+  spec.PRIQ_CONS,
+  ...Object.values(spec.PRIQ_IRQ),
+];
