@@ -27,6 +27,8 @@ export interface SmmuOptions {
   readonly capabilities?: SmmuCapabilities;
   /** Sizes of the hardware's caches. */
   readonly caches?: CacheOptions;
+  /** Watch for invalidations that are missing. */
+  readonly sanitize?: boolean;
   /** Name of the driver; units are called after it; default `'arm-smmuv3'`. */
   readonly name?: string;
   /** Most memory that page tables may take, a multiple of 2 MiB; default and limit 4 GiB. */
@@ -68,7 +70,7 @@ export interface SmmuOptions {
 
 /** A unit of this driver: the host half, and for tools the hardware below it. */
 export class SmmuIommuUnit extends SmmuUnit {
-  /** Registers and caches. */
+  /** Registers and caches, `explain`, the sanitizer. */
   readonly hardware: SmmuHardware;
 
   /** Made by the driver {@link smmuv3} returns. */
@@ -109,6 +111,7 @@ const createUnit = (driver: IommuDriver, host: UnitHost, options: SmmuOptions): 
     bus: machine,
     ...(options.capabilities && { capabilities: options.capabilities }),
     ...(options.caches && { caches: options.caches }),
+    ...(options.sanitize && { sanitize: true }),
   });
   const parts = bringUp(hardware, host, {
     name: `${driver.name}${machine.units.length}`,

@@ -44,10 +44,18 @@ export interface CommandTargets {
   readonly interrupts: Interrupts;
 }
 
+/** Looks on while commands run. */
+export interface CommandWatcher {
+  starts(words: Int32Array): void;
+  done(): void;
+}
+
 /** Processes commands while CR0.CMDQEN is set and no command error is active. */
 export class CommandQueue {
   readonly queue: Queue;
   enabled = false;
+  /** Absent in units that nobody watches. */
+  watcher: CommandWatcher | undefined;
   readonly #on: CommandTargets;
   readonly #words = new Int32Array(4);
   #busy = false;
@@ -93,7 +101,9 @@ export class CommandQueue {
     if (!readDwords(this.#on.memory, address, words, 4)) return CMDQ_ERR.ABT;
     const opcode = (words[0] as number) & 0xff;
     if (opcode === COMMAND.SYNC) return this.#sync();
+    this.watcher?.starts(words);
     if (!this.#executed(opcode)) return CMDQ_ERR.ILL;
+    this.watcher?.done();
     this.queue.advanceConsumer();
     return CMDQ_ERR.NONE;
   }

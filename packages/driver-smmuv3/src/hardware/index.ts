@@ -17,3 +17,5 @@ export {
   type SmmuHardwareOptions,
 } from './iommu.ts';
 export type { HardwareMemory, HardwareRegion } from './memory.ts';
+export type { Sanitizer } from './sanitizer.ts';
+export type { SanitizerFinding, StructureChange } from './sanitizer-findings.ts';

@@ -27,16 +27,26 @@ import { RegisterBank } from './register-bank.ts';
 import { REGISTERS } from './register-list.ts';
 import { writableBits } from './register-rules.ts';
 import { createRequestParts } from './request-parts.ts';
+import { Sanitizer } from './sanitizer.ts';
 import { Stalls } from './stalls.ts';
 import { Translator, type TranslatorParts } from './translate.ts';
 import { TranslationCommands } from './translation-commands.ts';
 import { UnitState } from './unit-state.ts';
+import {
+  commandWatcher,
+  WatchedAtsService,
+  WatchedTranslator,
+  watchedBus,
+  watchedParts,
+} from './watched-unit.ts';
 
 /** What a unit is built on. */
 export interface SmmuHardwareOptions {
   readonly memory: HardwareMemory;
   readonly capabilities?: SmmuCapabilities;
   readonly caches?: CacheOptions;
+  /** Look for missing invalidations; costs a fresh walk per cache hit. Default off. */
+  readonly sanitize?: boolean;
   /**
    * Where the unit's messages go, and what stalled requests become; default: interrupts are written
    * to memory, and there are no devices with caches or page requests.
@@ -51,6 +61,8 @@ export interface SmmuBus extends InterruptPort, DevicePort, Pick<BusPort, 'reque
 export class SmmuHardware {
   readonly features: Features;
   readonly caches: Caches;
+  /** Findings of missing invalidations; present with `sanitize`. */
+  readonly sanitizer: Sanitizer | undefined;
   readonly #bank = new RegisterBank(REGISTERS);
   readonly #state = new UnitState();
   readonly #translator: Translator;
@@ -73,27 +85,31 @@ export class SmmuHardware {
     const errors = new GlobalErrors(this.#bank, () => this.#interrupts.raise(GERROR_SOURCE));
     this.#interrupts.errors = errors;
     this.#events = this.#createEventQueue(memory, errors);
-    this.#devices = new DeviceCommands(this.features, this.#state, bus ?? {});
+    const { contiguousGroups } = options.caches ?? {};
+    const watched = { memory, state: this.#state, features: this.features, contiguousGroups };
+    this.sanitizer = options.sanitize ? new Sanitizer(watched, this.caches) : undefined;
+    const port = this.sanitizer ? watchedBus(bus ?? {}, this.sanitizer) : (bus ?? {});
+    this.#devices = new DeviceCommands(this.features, this.#state, port);
     this.#stalls = this.#createStalls(bus);
     this.#commands = this.#createCommandQueue(memory, errors);
-    const parts = createRequestParts({
-      memory,
-      state: this.#state,
-      features: this.features,
-      caches: this.caches,
-      events: this.#events,
-      stalls: this.#stalls,
-      contiguousGroups: options.caches?.contiguousGroups,
-    });
-    this.#translator = new Translator(parts);
-    this.#ats = new AtsService(parts);
+    const unit = { ...watched, events: this.#events, stalls: this.#stalls };
+    const parts = this.sanitizer
+      ? watchedParts(unit, this.caches, this.sanitizer)
+      : createRequestParts({ ...unit, caches: this.caches });
+    this.#translator = this.sanitizer
+      ? new WatchedTranslator(parts, this.sanitizer)
+      : new Translator(parts);
+    this.#ats = this.sanitizer
+      ? new WatchedAtsService(parts, this.sanitizer)
+      : new AtsService(parts);
+    this.#commands.watcher = this.sanitizer && commandWatcher(this.sanitizer);
     this.#pageRequests = this.#createPageRequestQueue(memory, errors, parts, bus ?? {});
     this.#explainer = new Explainer({
       memory,
       ...parts,
       caches: this.caches,
       pageRequests: this.#pageRequests,
-      contiguousGroups: options.caches?.contiguousGroups,
+      contiguousGroups,
     });
     this.reset();
   }
