@@ -29,6 +29,12 @@ export interface ContextCacheOptions {
   readonly payloadWords?: number;
 }
 
+/** Entries of a {@link ContextCache} and the order in which they give way, as plain data. */
+export interface ContextCacheState {
+  readonly words: Int32Array;
+  readonly victims: Uint8Array;
+}
+
 function requireInteger(name: string, value: number, min: number, max: number): void {
   if (!Number.isInteger(value) || value < min || value > max) {
     throw new RangeError(`context cache ${name} must be ${min} to ${max}, got ${value}`);
@@ -137,6 +143,35 @@ export class ContextCache {
   /** Drops the entries of a tag pair, whatever their source. @returns number of entries dropped */
   invalidateTag(tagA: number, tagB: number = ANY_TAG): number {
     return this.#dropMatching(0, 0, ANY_TAG, tagA, tagB);
+  }
+
+  /** Every entry's source and PASID, in slot order: for dumps and for checks of what is cached. */
+  *entries(): Generator<{ readonly source: number; readonly pasid: number }> {
+    const { words } = this;
+    for (let at = 0; at < words.length; at += 1 << this.#strideLg2) {
+      const pasid = words[at + CC_PASID] as number;
+      if (pasid !== CC_EMPTY) yield { source: (words[at + CC_SOURCE] as number) >>> 0, pasid };
+    }
+  }
+
+  /** Copies of the entries, for a snapshot. */
+  save(): ContextCacheState {
+    return { words: this.words.slice(), victims: this.#victims.slice() };
+  }
+
+  /**
+   * Put entries back in place of all that are there.
+   * @throws {RangeError} with nothing changed, for the state of a cache of another geometry
+   */
+  load({ words, victims }: ContextCacheState): void {
+    if (words.length !== this.words.length || victims.length !== this.#victims.length) {
+      throw new RangeError(
+        `context cache state has ${words.length} words in ${victims.length} sets, ` +
+          `this one ${this.words.length} in ${this.#victims.length}`,
+      );
+    }
+    this.words.set(words);
+    this.#victims.set(victims);
   }
 
   #wordFor(source: number, pasid: number): number {

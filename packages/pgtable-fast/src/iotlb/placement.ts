@@ -23,7 +23,7 @@ import {
   TAG_A,
   TAG_B,
 } from './layout.ts';
-import { type IotlbOptions, isSizeLg2 } from './store.ts';
+import { type IotlbOptions, type IotlbState, isSizeLg2 } from './store.ts';
 
 /** An {@link InvalidatableIotlb} that entries can be put into. */
 export class PlacingIotlb extends InvalidatableIotlb {
@@ -48,6 +48,11 @@ export class PlacingIotlb extends InvalidatableIotlb {
     const hints = 4 << Math.ceil(Math.log2(this.capacity));
     this.hints = new Uint16Array(hints);
     this.hintShift = (32 - Math.log2(hints)) | 0;
+  }
+
+  override load(state: IotlbState): void {
+    super.load(state);
+    this.absentFirst = -1;
   }
 
   /** Notes where a frame was found. */

@@ -43,6 +43,15 @@ export interface IotlbOptions {
   readonly writeMask?: number;
 }
 
+/** Entries of an {@link IotlbStore} and the order in which they give way, as plain data. */
+export interface IotlbState {
+  readonly sets: number;
+  readonly ways: number;
+  /** The records of all slots. */
+  readonly words: Int32Array;
+  readonly victims: Uint8Array;
+}
+
 /** Counters since creation or the last reset. */
 export interface IotlbStatistics {
   readonly hits: number;
@@ -158,6 +167,32 @@ export class IotlbStore {
     this.misses = 0;
     this.evictions = 0;
     this.invalidated = 0;
+  }
+
+  /** Copies of the entries, for a snapshot; counters are not part of it. */
+  save(): IotlbState {
+    const { sets, ways, i32, victims } = this;
+    return { sets, ways, words: i32.slice(), victims: victims.slice() };
+  }
+
+  /**
+   * Put entries back in place of all that are there.
+   * @throws {RangeError} with nothing changed, for the state of an IOTLB of another geometry
+   */
+  load(state: IotlbState): void {
+    if (state.sets !== this.sets || state.ways !== this.ways) {
+      throw new RangeError(
+        `IOTLB state has ${state.sets} sets of ${state.ways}, this one ${this.sets} of ${this.ways}`,
+      );
+    }
+    for (let slot = 0; slot < this.capacity; slot++) if (this.isValid(slot)) this.drop(slot);
+    this.i32.set(state.words);
+    this.victims.set(state.victims);
+    for (let slot = 0; slot < this.capacity; slot++) {
+      this.starts[slot] = this.f64[(slot << F64_PER_ENTRY_LG2) + FIRST] as number;
+      if (this.isValid(slot))
+        this.addSize(this.i32[(slot << I32_PER_ENTRY_LG2) + SIZE_LG2] as number);
+    }
   }
 
   /** Whether `slot` holds an entry. */
