@@ -5,7 +5,9 @@
  */
 import { HAD } from '../spec/device-table-entry.ts';
 import { HOST_PDE, HOST_PTE, NEXT_LEVEL } from '../spec/host-table-entry.ts';
-import { atomicSetBits, type HardwareMemory, joinAddress } from './memory.ts';
+import type { PendingUpdates } from './accessed-dirty.ts';
+import { type HardwareMemory, joinAddress } from './memory.ts';
+import type { TraceSink } from './trace.ts';
 
 /** How a walk ends. */
 export const WALK = {
@@ -14,17 +16,35 @@ export const WALK = {
   NOT_PRESENT: 1,
   /** Reserved bits of an entry. */
   RESERVED: 2,
-  /** IR or IW of an entry forbids the request. */
+  /** The rights of an entry forbid the request. */
   DENIED: 3,
   /** A page size or NextLevel that cannot stand there. */
   BAD_LEVEL: 4,
-  /** Nothing answered at {@link HostTableWalker.entryAddress}. */
+  /** Nothing answered at the walker's `entryAddress`. */
   ABORT: 5,
+  /** Guest walks: the host table refused a guest physical address. */
+  HOST: 6,
+} as const;
+
+/** Rights as the IOTLB keeps them; reads and writes as in a request's `need`. */
+export const RIGHT = {
+  R: 1,
+  W: 2,
+  /** Execute; host tables do not forbid it. */
+  X: 4,
+  /** User requests; host tables do not tell them apart. */
+  USER: 8,
+  /** HOST_PTE.U: a device must not keep the translation. */
+  UNTRANSLATED_ONLY: 16,
+  /** HOST_PTE.FC. */
+  COHERENT: 32,
 } as const;
 
 const PR = HOST_PTE.fields.PR.mask;
 const A = HOST_PTE.fields.A.mask;
 const D = HOST_PTE.fields.D.mask;
+const U_HI = HOST_PTE.fields.U.mask;
+const FC_HI = HOST_PTE.fields.FC.mask;
 const { NEXT_LEVEL: NEXT } = HOST_PTE.fields;
 const ADDR_LO = 0xffff_f000 | 0;
 const ADDR_HI = HOST_PTE.fields.ADDR.masks[1] as number;
@@ -32,8 +52,7 @@ const LEAF_RESERVED_HI = HOST_PTE.reservedMasks[1] as number;
 const TABLE_RESERVED_HI = HOST_PDE.reservedMasks[1] as number;
 /** IR and IW are bits 29 and 30 of the high dword; here READ is 1 and WRITE 2. */
 const RIGHTS_SHIFT = HOST_PTE.fields.IR.shift;
-const RIGHTS = 3;
-const WRITE = 2;
+const READ_WRITE = RIGHT.R | RIGHT.W;
 
 const MAX_LEVELS = 6;
 const LAST_INDEX = 511;
@@ -47,7 +66,7 @@ const PAGE_FRAMES = Float64Array.from({ length: 64 }, (_, lg2) => 2 ** (lg2 - 12
 export class HostTableWalker {
   /** 4 KiB frame of the result. */
   pfn = 0;
-  /** Rights of all entries together: 1 read, 2 write. */
+  /** Rights of all entries together, and the leaf's attributes: a sum of {@link RIGHT}. */
   rights = 0;
   /** lg2 of the page's bytes. */
   sizeLg2 = 12;
@@ -55,13 +74,16 @@ export class HostTableWalker {
   dirtyKnown = true;
   /** Byte address of the entry read last. */
   entryAddress = 0;
+  trace: TraceSink | undefined;
 
   readonly #memory: HardwareMemory;
+  readonly #pending: PendingUpdates;
   readonly #visited = new Float64Array(MAX_LEVELS);
   readonly #visitedWord = new Int32Array(MAX_LEVELS);
 
-  constructor(memory: HardwareMemory) {
+  constructor(memory: HardwareMemory, pending: PendingUpdates) {
     this.#memory = memory;
+    this.#pending = pending;
   }
 
   /**
@@ -71,32 +93,41 @@ export class HostTableWalker {
    * @param mode levels, 1 to 6
    * @param iovaPfn 4 KiB frame, 52 bits
    * @param need rights that every entry must have: 1 read, 2 write
+   * @param write the request writes where it may: the dirty bit is owed
    * @param had DTE.HAD
    * @returns one of {@link WALK}
    */
-  walk(root: number, mode: number, iovaPfn: number, need: number, had: number): number {
+  walk(
+    root: number,
+    mode: number,
+    iovaPfn: number,
+    need: number,
+    write: boolean,
+    had: number,
+  ): number {
     if (mode < MAX_LEVELS && iovaPfn >= (FRAMES[mode + 1] as number)) return WALK.NOT_PRESENT;
     let table = root;
     let level = mode;
-    let rights = RIGHTS;
+    let rights: number = READ_WRITE;
     for (let step = 0; ; step++) {
       const index = Math.floor(iovaPfn / (FRAMES[level] as number)) & LAST_INDEX;
       const address = table + index * 8;
       this.entryAddress = address;
       const region = this.#memory.regionAt(address);
-      if (region === undefined) return WALK.ABORT;
+      if (region === undefined) return this.#noAnswer(address);
       const at = (address - region.base) >>> 2;
       const lo = region.i32[at] as number;
       const hi = region.i32[at + 1] as number;
       this.#visited[step] = address;
       this.#visitedWord[step] = lo;
-      if ((lo & PR) === 0) return WALK.NOT_PRESENT;
       const next = (lo >>> NEXT.shift) & 7;
       const leaf = next === NEXT_LEVEL.LEAF || next === NEXT_LEVEL.SIZED_LEAF;
+      if (this.trace !== undefined) this.#traceEntry(address, lo, hi, level, leaf);
+      if ((lo & PR) === 0) return WALK.NOT_PRESENT;
       if ((hi & (leaf ? LEAF_RESERVED_HI : TABLE_RESERVED_HI)) !== 0) return WALK.RESERVED;
       rights &= hi >>> RIGHTS_SHIFT;
       if ((need & ~rights) !== 0) return WALK.DENIED;
-      if (leaf) return this.#leaf(lo, hi, level, next, iovaPfn, rights, need, had, step);
+      if (leaf) return this.#leaf(lo, hi, level, next, iovaPfn, rights, write, had, step);
       if (next >= level) return WALK.BAD_LEVEL;
       if (!skipsOnlyZeros(iovaPfn, level, next)) return WALK.NOT_PRESENT;
       table = joinAddress(lo & ADDR_LO, hi & ADDR_HI);
@@ -111,7 +142,7 @@ export class HostTableWalker {
     next: number,
     iovaPfn: number,
     rights: number,
-    need: number,
+    write: boolean,
     had: number,
     step: number,
   ): number {
@@ -120,25 +151,37 @@ export class HostTableWalker {
     const frames = PAGE_FRAMES[sizeLg2] as number;
     const target = joinAddress(lo & ADDR_LO, hi & ADDR_HI) / 4096;
     this.pfn = target - (target % frames) + (iovaPfn % frames);
-    this.rights = rights;
+    const untranslated = (hi & U_HI) !== 0 ? RIGHT.UNTRANSLATED_ONLY : 0;
+    const coherent = (hi & FC_HI) !== 0 ? RIGHT.COHERENT : 0;
+    this.rights = rights | RIGHT.X | RIGHT.USER | untranslated | coherent;
     this.sizeLg2 = sizeLg2;
     this.dirtyKnown = true;
-    if (had !== HAD.OFF) this.#update(step, had, (need & WRITE) !== 0);
+    if (had !== HAD.OFF) this.#owe(step, had, write && (rights & RIGHT.W) !== 0);
     return WALK.OK;
   }
 
-  /** Set A in every entry used and D in the leaf of a write; only that copy of a sized leaf. */
-  #update(last: number, had: number, write: boolean): void {
-    for (let step = 0; step < last; step++) this.#setBits(step, A);
+  /** Owe A in every entry used and D in the leaf of a write; only that copy of a sized leaf. */
+  #owe(last: number, had: number, write: boolean): void {
+    for (let step = 0; step < last; step++) this.#oweBits(step, A);
     const dirty = had === HAD.ACCESSED_DIRTY && write;
-    this.#setBits(last, dirty ? A | D : A);
+    this.#oweBits(last, dirty ? A | D : A);
     const word = this.#visitedWord[last] as number;
     this.dirtyKnown = had !== HAD.ACCESSED_DIRTY || dirty || (word & D) !== 0;
   }
 
-  #setBits(step: number, bits: number): void {
+  #oweBits(step: number, bits: number): void {
     if (((this.#visitedWord[step] as number) & bits) === bits) return;
-    atomicSetBits(this.#memory, this.#visited[step] as number, bits);
+    this.#pending.add(this.#visited[step] as number, bits);
+  }
+
+  #noAnswer(address: number): number {
+    this.trace?.busError(HOST_PTE, address);
+    return WALK.ABORT;
+  }
+
+  #traceEntry(address: number, lo: number, hi: number, level: number, leaf: boolean): void {
+    const layout = leaf ? HOST_PTE : HOST_PDE;
+    this.trace?.read(layout, address, [lo, hi], `host table, level ${level}`);
   }
 }
 

@@ -2,82 +2,105 @@
  * One AMD IOMMU as a device: registers in, memory and messages out. It knows nothing of who
  * programs it.
  *
- * @spec AMD IOMMU 3.4 (registers and the side effects of writing them)
+ * @spec AMD IOMMU 3.4
  */
-import { decode, type Register } from '@iommukit/bits';
-import type { BusPort } from '@iommukit/core';
+import type { AtsCompletion, PageRequest, TranslationAgent } from '@iommukit/core';
 import * as spec from '../spec/registers.ts';
-import { type CacheOptions, Caches } from './caches.ts';
-import { type AmdviCapabilities, type Features, resolveFeatures } from './capabilities.ts';
+import { Caches } from './caches.ts';
+import { type Features, resolveFeatures } from './capabilities.ts';
 import { CommandBuffer } from './command-buffer.ts';
-import { EventLog } from './event-log.ts';
+import { CommandExecutor } from './commands.ts';
 import { EventRecords } from './event-records.ts';
-import { HostTableWalker } from './host-table-walker.ts';
-import { type HardwareMemory, joinAddress } from './memory.ts';
+import { Explainer, type ExplainRequest, type Explanation } from './explain.ts';
+import { InterruptMessages } from './interrupt-messages.ts';
+import type { AmdviHardwareOptions, AmdviSnapshot, AmdviStats } from './options.ts';
 import { RegisterBank } from './register-bank.ts';
-import { Ring } from './ring.ts';
+import { ALL_REGISTERS, registersOf } from './register-map.ts';
+import { RegisterWindow } from './register-window.ts';
+import { RequestCounters, type RequestParts } from './request-parts.ts';
+import { RequestEngine } from './requests.ts';
+import { Sanitizer } from './sanitizer.ts';
 import { Translator } from './translate.ts';
+import { UnitLogs } from './unit-logs.ts';
+import { restoreUnit, type StatefulParts, saveUnit, statsOf } from './unit-snapshot.ts';
 import { UnitState } from './unit-state.ts';
 
-/** What a unit is built on. */
-export interface AmdviHardwareOptions {
-  readonly memory: HardwareMemory;
-  readonly capabilities?: AmdviCapabilities;
-  readonly caches?: CacheOptions;
-  /** Where the unit's interrupt messages go; without it they are lost. */
-  readonly bus?: Pick<BusPort, 'raiseMessage'>;
-}
-
-const PAGE_BYTES = 4096;
-
 /** The hardware half: a register page and a translation agent. */
-export class AmdviHardware {
+export class AmdviHardware implements TranslationAgent {
   readonly features: Features;
   readonly caches: Caches;
-  readonly #bank = new RegisterBank(REGISTERS);
+  /** Findings, when the unit was made with `sanitize`. */
+  readonly sanitizer: Sanitizer | undefined;
   readonly #state = new UnitState();
-  readonly #translator: Translator;
-  readonly #eventLog: EventLog;
-  readonly #commands: CommandBuffer;
-  readonly #bus: AmdviHardwareOptions['bus'];
-  /** Enables as last written: only their edge to 1 restarts what an overflow or error stopped. */
-  #logsWanted = false;
-  #commandsWanted = false;
+  readonly #logs: UnitLogs;
+  readonly #engine: RequestEngine;
+  readonly #window: RegisterWindow;
+  readonly #explainer: Explainer;
+  readonly #stateful: StatefulParts;
 
-  /** @throws {RangeError} for features that are not modelled, or impossible cache sizes */
+  /** @throws {RangeError} for reserved feature codes, or impossible cache sizes */
   constructor(options: AmdviHardwareOptions) {
-    const { memory } = options;
-    this.features = resolveFeatures(options.capabilities);
-    this.caches = new Caches(options.caches);
-    this.#bus = options.bus;
-    const bank = this.#bank;
-    const interrupt = () => this.#sendInterrupt();
-    const status = bank.words(spec.STATUS);
-    const eventRing = new Ring(bank, spec.EVENT_LOG_BASE, spec.EVENT_LOG_HEAD, spec.EVENT_LOG_TAIL);
-    this.#eventLog = new EventLog(memory, this.#state, eventRing, status, interrupt);
-    const events = new EventRecords(this.#eventLog);
-    const { features, caches } = this;
+    const { memory, bus = {} } = options;
+    const features = resolveFeatures(options.capabilities);
+    const caches = new Caches(options.caches);
     const state = this.#state;
-    const walker = new HostTableWalker(memory);
-    this.#translator = new Translator(memory, state, features, caches, walker, events);
-    this.#commands = new CommandBuffer(
-      new Ring(bank, spec.CMD_BUF_BASE, spec.CMD_BUF_HEAD, spec.CMD_BUF_TAIL),
-      { memory, state, features, caches, events, status, interrupt },
-    );
+    this.features = features;
+    this.caches = caches;
+    const bank = new RegisterBank(ALL_REGISTERS, registersOf(features));
+    const messages = new InterruptMessages(bank, features, bus);
+    const logs = new UnitLogs({ memory, bank, state, features, messages });
+    this.#logs = logs;
+    const translator = new Translator(memory, state, features, caches);
+    const fresh = () => new Translator(memory, state, features, caches).dry(false);
+    if (options.sanitize === true) {
+      this.sanitizer = new Sanitizer(memory, caches, translator, fresh());
+    }
+    const { sanitizer } = this;
+    const events = new EventRecords(logs.events);
+    const counters = new RequestCounters();
+    const parts: RequestParts = {
+      state,
+      features,
+      caches,
+      translator,
+      events,
+      counters,
+      sanitizer,
+    };
+    const autoResponse = bank.words(spec.PPR_AUTO_RESPONSE);
+    this.#engine = new RequestEngine(parts, { log: logs.pageRequests, bus, autoResponse });
+    this.#explainer = new Explainer({ ...parts, translator: fresh() }, autoResponse);
+    const status = bank.words(spec.STATUS);
+    const executor = new CommandExecutor({
+      memory,
+      state,
+      features,
+      caches,
+      bus,
+      status,
+      sanitizer,
+      interrupt: () => messages.general(),
+      prefetch: (rid, pasid, pfn, forget) => this.#engine.prefetch(rid, pasid, pfn, forget),
+    });
+    const commands = new CommandBuffer(logs.commands, { memory, events, executor, status });
+    this.#window = new RegisterWindow({ bank, state, features, logs, commands, caches });
+    this.#stateful = {
+      bank,
+      caches,
+      logs,
+      commands,
+      executor,
+      counters,
+      window: this.#window,
+      sanitizer,
+    };
     this.reset();
   }
 
   /** Power-on state: registers at their reset values, caches empty, translation off. */
   reset(): void {
-    this.#bank.reset();
-    const { features } = this;
-    this.#bank.words(spec.EFR).set([features.efrLo, features.efrHi]);
-    this.#bank.words(spec.EFR2).set([features.efr2Lo, features.efr2Hi]);
-    this.#commands.ring.reload();
-    this.#eventLog.ring.reload();
-    this.#logsWanted = false;
-    this.#commandsWanted = false;
-    this.#reloadState();
+    this.#stateful.commands.hung = false;
+    this.#window.reset();
     this.caches.invalidateAll();
   }
 
@@ -91,169 +114,82 @@ export class AmdviHardware {
    * @returns 4 KiB frame, or negative when refused
    */
   translatePage(rid: number, pasid: number, iovaPfn: number, access: number, offset = 0): number {
-    return this.#translator.translate(rid, pasid, iovaPfn, access, offset);
+    return this.#engine.translatePage(rid, pasid, iovaPfn, access, offset);
+  }
+
+  /** ATS translation request; `access` without WRITE is NW=1. Fills `completion`. */
+  translationRequest(
+    rid: number,
+    pasid: number,
+    iovaPfn: number,
+    access: number,
+    completion: AtsCompletion,
+  ): void {
+    this.#engine.translationRequest(rid, pasid, iovaPfn, access, completion);
+  }
+
+  /** Translated request; returns as {@link translatePage}. */
+  translatedPage(rid: number, pasid: number, hpaPfn: number, access: number, offset = 0): number {
+    return this.#engine.translatedPage(rid, pasid, hpaPfn, access, offset);
+  }
+
+  /** Page request; the answer comes through the bus. */
+  pageRequest(request: PageRequest): void {
+    this.#engine.pageRequest(request);
+  }
+
+  /**
+   * Replay a request as a trace; nothing changes.
+   * @throws {RangeError} when the address has more than 64 bits
+   */
+  explain(request: ExplainRequest): Explanation {
+    return this.#explainer.explain(request);
   }
 
   /** Read a dword of the register page; 0 where there is no register. */
   readReg32(offset: number): number {
-    return this.#bank.read(offset);
+    return this.#window.read32(offset);
   }
 
   /** Write a dword of the register page. */
   writeReg32(offset: number, value: number): void {
-    const register = this.#bank.at(offset);
-    if (register === undefined || !this.#accepts(register, offset, value)) return;
-    this.#bank.write(offset, value);
-    this.#afterWrite(register);
+    this.#window.write32(offset, value);
   }
 
   /** Write an aligned qword in one access. */
   writeReg64(offset: number, lo: number, hi: number): void {
-    const register = this.#bank.at(offset);
-    if (register === undefined) return;
-    if (register.words === 1) {
-      this.writeReg32(offset, lo);
-      this.writeReg32(offset + 4, hi);
-      return;
-    }
-    if (!this.#accepts(register, offset, lo) || !this.#accepts(register, offset + 4, hi)) return;
-    this.#bank.write(offset, lo);
-    this.#bank.write(offset + 4, hi);
-    this.#afterWrite(register);
+    this.#window.write64(offset, lo, hi);
   }
 
-  /** Rings that run keep their place; a length below 2^8 entries is reserved. */
-  #accepts(register: Register, offset: number, value: number): boolean {
-    switch (register) {
-      case spec.CMD_BUF_BASE:
-        return !this.#commands.running && hasRingLength(register, offset, value);
-      case spec.EVENT_LOG_BASE:
-        return !this.#eventLog.running && hasRingLength(register, offset, value);
-      case spec.CMD_BUF_HEAD:
-        return !this.#commands.running;
-      case spec.CMD_BUF_TAIL:
-        return offset !== register.offset || value >>> 0 < this.#commands.ring.bytes;
-      case spec.EVENT_LOG_TAIL:
-        return !this.#eventLog.running;
-      case spec.MSI_CAP:
-      case spec.MSI_ADDR_LO:
-      case spec.MSI_ADDR_HI:
-      case spec.MSI_DATA:
-        return this.features.msiInMmio;
-      default:
-        return true;
-    }
+  /** Called with the four dwords of every event, also when the log has no room for it. */
+  set onEvent(listener: ((words: readonly [number, number, number, number]) => void) | undefined) {
+    this.#logs.events.onEvent = listener;
   }
 
-  #afterWrite(register: Register): void {
-    switch (register) {
-      case spec.CONTROL:
-        this.#controlChanged();
-        break;
-      case spec.CMD_BUF_BASE:
-        this.#commands.ring.reload();
-        this.#commands.ring.rewind();
-        break;
-      case spec.EVENT_LOG_BASE:
-        this.#eventLog.ring.reload();
-        this.#eventLog.ring.rewind();
-        break;
-      case spec.CMD_BUF_TAIL:
-        this.#commands.process();
-        break;
-      default:
-        this.#reloadState();
-    }
+  /** Counters since the unit was made. */
+  stats(): AmdviStats {
+    return statsOf(this.#stateful);
   }
 
-  /** Bits of absent features read back 0; the rings follow their enables. */
-  #controlChanged(): void {
-    const words = this.#bank.words(spec.CONTROL);
-    words[0] = (words[0] as number) & ~ABSENT_CONTROL;
-    const control = decode(spec.CONTROL, words);
-    if (control.DEV_TBL_SEG_EN > this.features.segmentsLg2) {
-      words[1] = (words[1] as number) & ~spec.CONTROL.fields.DEV_TBL_SEG_EN.mask;
-    }
-    this.#reloadState();
-    const on = this.#state.enabled;
-    const logs = on && control.EVENT_LOG_EN === 1;
-    const commands = on && control.CMD_BUF_EN === 1;
-    const logsChanged = logs !== this.#logsWanted;
-    const commandsChanged = commands !== this.#commandsWanted;
-    this.#logsWanted = logs;
-    this.#commandsWanted = commands;
-    if (logsChanged) this.#eventLog.setEnabled(logs);
-    if (commandsChanged) this.#commands.setRunning(commands);
+  /** The unit's state, without memory and counters. */
+  snapshot(): AmdviSnapshot {
+    return saveUnit(this.#stateful);
   }
 
-  #reloadState(): void {
-    const bank = this.#bank;
-    const state = this.#state;
-    const control = decode(spec.CONTROL, bank.words(spec.CONTROL));
-    state.enabled = control.IOMMU_EN === 1;
-    state.eventInterrupt = control.EVENT_INT_EN === 1;
-    state.waitInterrupt = control.COM_WAIT_INT_EN === 1;
-    state.segmentsLg2 = control.DEV_TBL_SEG_EN;
-    SEGMENTS.forEach((register, segment) => {
-      const { BASE, SIZE } = decode(register, bank.words(register));
-      state.segmentBase[segment] = BASE;
-      state.segmentBytes[segment] = (SIZE + 1) * PAGE_BYTES;
-    });
-    const excluded = decode(spec.EXCL_BASE, bank.words(spec.EXCL_BASE));
-    const { LIMIT } = decode(spec.EXCL_LIMIT, bank.words(spec.EXCL_LIMIT));
-    state.exclusion = excluded.EX_EN === 1;
-    state.exclusionForAll = excluded.ALLOW === 1;
-    state.exclusionFirstPfn = excluded.BASE / PAGE_BYTES;
-    state.exclusionLastPfn = LIMIT / PAGE_BYTES;
-  }
-
-  #sendInterrupt(): void {
-    const bank = this.#bank;
-    if (!this.features.msiInMmio || decode(spec.MSI_CAP, bank.words(spec.MSI_CAP)).MSI_EN === 0) {
-      return;
-    }
-    const [lo = 0] = bank.words(spec.MSI_ADDR_LO);
-    const [hi = 0] = bank.words(spec.MSI_ADDR_HI);
-    const [data = 0] = bank.words(spec.MSI_DATA);
-    this.#bus?.raiseMessage(joinAddress(lo, hi), data);
+  /**
+   * Put a state back.
+   * @throws {RangeError} with nothing changed, when it comes from a unit with other registers or
+   *   cache sizes
+   */
+  restore(state: AmdviSnapshot): void {
+    restoreUnit(this.#stateful, state);
   }
 }
 
-const SEGMENTS = [spec.DEV_TAB_BASE, ...spec.DEV_TAB_SEGMENTS];
-
-const REGISTERS: readonly Register[] = [
-  ...SEGMENTS,
-  spec.CMD_BUF_BASE,
-  spec.EVENT_LOG_BASE,
-  spec.CONTROL,
-  spec.EXCL_BASE,
-  spec.EXCL_LIMIT,
-  spec.EFR,
-  spec.EFR2,
-  spec.MSI_CAP,
-  spec.MSI_ADDR_LO,
-  spec.MSI_ADDR_HI,
-  spec.MSI_DATA,
-  spec.CMD_BUF_HEAD,
-  spec.CMD_BUF_TAIL,
-  spec.EVENT_LOG_HEAD,
-  spec.EVENT_LOG_TAIL,
-  spec.STATUS,
-];
-
-/** Control bits of page requests, guest translation and guest APIC, which EFR cannot announce. */
-const ABSENT_CONTROL = ['PPR_LOG_EN', 'PPR_INT_EN', 'PPR_EN', 'GT_EN', 'GA_EN'].reduce(
-  (mask, name) => mask | spec.CONTROL.fields[name as 'GT_EN'].mask,
-  0,
-);
-
-/** Ring lengths stand in the high dword; a write of the low one alone leaves it. */
-const hasRingLength = (register: Register, offset: number, value: number): boolean => {
-  const length = register.fields['LEN'];
-  if (length === undefined || offset === register.offset) return true;
-  return (value & length.mask) >>> length.shift >= 8;
-};
-
-/** Make a unit; see {@link AmdviHardwareOptions}. */
+/**
+ * Make a unit; see {@link AmdviHardwareOptions}.
+ *
+ * @throws {RangeError} for reserved feature codes, or impossible cache sizes
+ */
 export const createAmdviHardware = (options: AmdviHardwareOptions): AmdviHardware =>
   new AmdviHardware(options);

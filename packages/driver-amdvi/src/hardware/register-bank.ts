@@ -8,11 +8,14 @@ export class RegisterBank {
   readonly #registers = new Map<number, { readonly register: Register; readonly half: number }>();
   readonly #values = new Map<Register, Uint32Array>();
 
-  constructor(registers: readonly Register[]) {
-    for (const register of registers) {
-      const value = resetValue(register);
-      this.#values.set(register, value);
-      for (let half = 0; half < value.length; half++) {
+  /**
+   * @param known registers with storage
+   * @param visible those of them that software can reach
+   */
+  constructor(known: readonly Register[], visible: readonly Register[]) {
+    for (const register of known) this.#values.set(register, resetValue(register));
+    for (const register of visible) {
+      for (let half = 0; half < register.words; half++) {
         this.#registers.set(register.offset + 4 * half, { register, half });
       }
     }
@@ -43,6 +46,27 @@ export class RegisterBank {
   /** u32 halves of a register; hardware changes them in place. */
   words(register: Register): Uint32Array {
     return this.#values.get(register) as Uint32Array;
+  }
+
+  /** Values of all registers in the order of declaration, for a snapshot. */
+  save(): Uint32Array {
+    return Uint32Array.from([...this.#values.values()].flatMap((words) => [...words]));
+  }
+
+  /** @throws {RangeError} when the values are not those of such a bank */
+  check(saved: ArrayLike<number>): void {
+    let length = 0;
+    for (const words of this.#values.values()) length += words.length;
+    if (saved.length === length) return;
+    throw new RangeError(`snapshot has ${saved.length} register dwords, this unit ${length}`);
+  }
+
+  /** Put values back that {@link check} has found right. */
+  load(saved: ArrayLike<number>): void {
+    let at = 0;
+    for (const words of this.#values.values()) {
+      for (let half = 0; half < words.length; half++) words[half] = saved[at++] as number;
+    }
   }
 
   /** Put every register back to its reset value. */

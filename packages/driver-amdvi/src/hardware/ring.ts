@@ -57,6 +57,17 @@ export class Ring {
     return this.head < this.bytes && this.tail < this.bytes;
   }
 
+  /** Whether one more entry would make the tail equal to the head. */
+  get isFull(): boolean {
+    return this.after(this.tail) === this.head;
+  }
+
+  /** Entries that still fit. */
+  get free(): number {
+    const used = (this.tail - this.head + this.bytes) % this.bytes;
+    return (this.bytes - used) / ENTRY_BYTES - 1;
+  }
+
   /** Behind an offset, wrapping. */
   after(offset: number): number {
     return offset + ENTRY_BYTES >= this.bytes ? 0 : offset + ENTRY_BYTES;

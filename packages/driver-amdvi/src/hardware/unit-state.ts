@@ -5,6 +5,26 @@
 export class UnitState {
   /** Control.IommuEn. */
   enabled = false;
+  /** Control.GTEn: guest tables and PASIDs. */
+  guestTables = false;
+  /** Control.GCR3TRPMode: GCR3 tables lie at guest physical addresses. */
+  guestGcr3 = false;
+  /** Control.GAUpdateDis and GDUpdateDis clear: bits that guest tables are given. */
+  guestAccessed = true;
+  guestDirty = true;
+  /** The HyperTransport region is no memory (EFR2.HtRangeIgnore clear). */
+  htRange = false;
+  /** Page requests: Control.PPREn, PPRLogEn, BlkStopMrkEn, PprAutoRspEn, PprAutoRspAon. */
+  pageRequests = false;
+  pprLogEnabled = false;
+  blockStopMarkers = false;
+  autoResponse = false;
+  autoResponseAlways = false;
+  pprInterrupt = false;
+  /** Control.InvTimeOut is a time: an unanswered invalidation ends with an event, not never. */
+  invalidationTimesOut = false;
+  /** Nothing but caches decides about a hit: enabled, and no exclusion range. */
+  fast = false;
   /** lg2 of the device table segments in use. */
   segmentsLg2 = 0;
   /** Byte address of each segment. */

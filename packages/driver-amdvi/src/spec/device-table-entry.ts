@@ -20,6 +20,9 @@ export const INT_CTL = { ABORT: 0, FORWARD: 1, REMAP: 2, RESERVED: 3 } as const;
 /** DTE.IoCtl: what happens to port I/O. */
 export const IO_CTL = { ABORT: 0, FORWARD: 1, TRANSLATE: 2, RESERVED: 3 } as const;
 
+/** DTE.SysMgt: what happens to system management messages. */
+export const SYS_MGT = { ABORT: 0, FORWARD: 1, FORWARD_INTERRUPTS: 2, TRANSLATE: 3 } as const;
+
 /** Device table entry. */
 export const DTE = defineLayout({
   name: 'DTE',
@@ -49,7 +52,7 @@ export const DTE = defineLayout({
     CACHE: flag(101, 'hint'),
     SD: flag(102, 'snoop disable'),
     EX: flag(103, 'exclusion range applies'),
-    SYS_MGT: uint(105, 104, 'system management messages'),
+    SYS_MGT: enumeration(105, 104, SYS_MGT, 'system management messages'),
     SATS: flag(106, 'secure ATS'),
     GCR3_51_31: uint(127, 107, 'GCR3 table [51:31]'),
     IV: flag(128, 'interrupt part is valid'),

@@ -20,13 +20,30 @@ export const EVENT = {
   INVALID_DEVICE_REQUEST: 8,
   INVALID_PPR_REQUEST: 9,
   EVENT_COUNTER_ZERO: 10,
+  GUEST_EVENT_FAULT: 11,
+  VIOMMU_HARDWARE_ERROR: 12,
 } as const;
 
 /** Type of the hardware errors, bits 58:57. */
 export const HARDWARE_ERROR_TYPE = { MASTER_ABORT: 1, TARGET_ABORT: 2, DATA_ERROR: 3 } as const;
 
 /** Type of INVALID_DEVICE_REQUEST with TR=0, bits 59:57. */
-export const DEVICE_REQUEST_TYPE = { READ_IN_INTERRUPT_RANGE: 0, TRANSLATED_DENIED: 1 } as const;
+export const DEVICE_REQUEST_TYPE = {
+  READ_IN_INTERRUPT_RANGE: 0,
+  TRANSLATED_DENIED: 1,
+  PORT_IO_BLOCKED: 2,
+  SYSTEM_MANAGEMENT_BLOCKED: 3,
+  INTERRUPT_WRITE_BLOCKED: 4,
+  INTERRUPT_RESERVED: 5,
+  SYSTEM_MANAGEMENT_READ: 6,
+} as const;
+
+/** Type of INVALID_DEVICE_REQUEST with TR=1. */
+export const TRANSLATION_REQUEST_TYPE = {
+  ACCESS_INVALID: 0,
+  TRANSLATION_DENIED: 1,
+  DEVICE_ID_INVALID: 2,
+} as const;
 
 /** Event log entry. Which fields count depends on the code. */
 export const EVENT_ENTRY = defineLayout({
@@ -53,6 +70,24 @@ export const EVENT_ENTRY = defineLayout({
   },
 });
 
+/** INVALID_PPR_REQUEST: laid out like a page request. */
+export const PPR_EVENT_ENTRY = defineLayout({
+  name: 'PPR_EVENT_ENTRY',
+  bits: 128,
+  spec: 'AMD IOMMU 2.5.10',
+  doc: 'event log entry of a page request that was refused',
+  fields: {
+    DEVICE_ID: uint(15, 0, 'device'),
+    PASID_15_0: uint(31, 16, 'PASID [15:0], when GN'),
+    PRGI: uint(41, 32, 'page request group index'),
+    PASID_19_16: uint(45, 42, 'PASID [19:16], when GN'),
+    RX: flag(48, 'the device has its answer: no COMPLETE_PPR_REQUEST is expected'),
+    GN: flag(57, 'PASID applies'),
+    CODE: enumeration(63, 60, EVENT, 'event code'),
+    ADDR: uint(127, 64, 'address'),
+  },
+});
+
 /** What each event means, for people. */
 export const EVENT_DOC: Readonly<Record<keyof typeof EVENT, string>> = {
   ILLEGAL_DEV_TABLE_ENTRY: 'a reserved bit or value in the device table entry',
@@ -65,4 +100,6 @@ export const EVENT_DOC: Readonly<Record<keyof typeof EVENT, string>> = {
   INVALID_DEVICE_REQUEST: 'a request that the device must not make',
   INVALID_PPR_REQUEST: 'a page request that the device must not make',
   EVENT_COUNTER_ZERO: 'a counter reached zero',
+  GUEST_EVENT_FAULT: "writing into a guest's log failed",
+  VIOMMU_HARDWARE_ERROR: 'reading a structure of a guest failed',
 };

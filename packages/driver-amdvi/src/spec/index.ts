@@ -2,5 +2,7 @@
 export * from './commands.ts';
 export * from './device-table-entry.ts';
 export * from './events.ts';
+export * from './guest-table-entry.ts';
 export * from './host-table-entry.ts';
+export * from './ppr-log-entry.ts';
 export * from './registers.ts';

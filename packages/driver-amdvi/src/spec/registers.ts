@@ -3,12 +3,11 @@
  *
  * @spec AMD IOMMU 3.4 (MMIO registers)
  */
-import { addr, defineRegister, enumeration, flag, uint } from '@iommukit/bits';
+import { addr, defineRegister, flag, uint } from '@iommukit/bits';
 
+export * from './control-registers.ts';
 export * from './feature-registers.ts';
-
-/** Segments of the device table, by Control.DevTblSegEn. */
-export const DEVICE_TABLE_SEGMENTS = { ONE: 0, TWO: 1, FOUR: 2, EIGHT: 3 } as const;
+export * from './optional-registers.ts';
 
 /** DevTabBase: device table, segment 0. */
 export const DEV_TAB_BASE = defineRegister({
@@ -39,64 +38,39 @@ const segmentRegister = (segment: number) =>
 /** DevTab segments 1 to 7; index 0 is segment 1. */
 export const DEV_TAB_SEGMENTS = [1, 2, 3, 4, 5, 6, 7].map(segmentRegister);
 
+const ringBase = (name: string, offset: number, spec: string, doc: string) =>
+  defineRegister({
+    name,
+    offset,
+    bits: 64,
+    spec,
+    doc,
+    reset: 0x0800_0000_0000_0000n,
+    fields: {
+      BASE: { ...addr(51, 12, doc), access: 'RW' },
+      LEN: { ...uint(59, 56, 'lg2 of entries, 8 to 15'), access: 'RW' },
+    },
+  });
+
 /** CmdBufBase: command buffer. A write sets its head and tail to 0. */
-export const CMD_BUF_BASE = defineRegister({
-  name: 'CMD_BUF_BASE',
-  offset: 0x8,
-  bits: 64,
-  spec: 'AMD IOMMU 3.4.2',
-  doc: 'command buffer base',
-  reset: 0x0800_0000_0000_0000n,
-  fields: {
-    BASE: { ...addr(51, 12, 'command buffer'), access: 'RW' },
-    LEN: { ...uint(59, 56, 'lg2 of entries, 8 to 15'), access: 'RW' },
-  },
-});
+export const CMD_BUF_BASE = ringBase('CMD_BUF_BASE', 0x8, 'AMD IOMMU 3.4.2', 'command buffer');
 
 /** EventLogBase: event log. A write sets its head and tail to 0. */
-export const EVENT_LOG_BASE = defineRegister({
-  name: 'EVENT_LOG_BASE',
-  offset: 0x10,
-  bits: 64,
-  spec: 'AMD IOMMU 3.4.3',
-  doc: 'event log base',
-  reset: 0x0800_0000_0000_0000n,
-  fields: {
-    BASE: { ...addr(51, 12, 'event log'), access: 'RW' },
-    LEN: { ...uint(59, 56, 'lg2 of entries, 8 to 15'), access: 'RW' },
-  },
-});
+export const EVENT_LOG_BASE = ringBase('EVENT_LOG_BASE', 0x10, 'AMD IOMMU 3.4.3', 'event log');
 
-/** Control. Bits of features that the unit does not have read back 0. */
-export const CONTROL = defineRegister({
-  name: 'CONTROL',
-  offset: 0x18,
-  bits: 64,
-  spec: 'AMD IOMMU 3.4.4',
-  doc: 'IOMMU control',
-  fields: {
-    IOMMU_EN: { ...flag(0, 'translate; 0 = every request passes'), access: 'RW' },
-    HT_TUN_EN: { ...flag(1, 'HyperTransport tunnel traffic, no effect'), access: 'RW' },
-    EVENT_LOG_EN: { ...flag(2, 'event log'), access: 'RW' },
-    EVENT_INT_EN: { ...flag(3, 'interrupt on events'), access: 'RW' },
-    COM_WAIT_INT_EN: { ...flag(4, 'interrupt on COMPLETION_WAIT'), access: 'RW' },
-    INV_TIME_OUT: { ...uint(7, 5, 'invalidation timeout code'), access: 'RW' },
-    PASS_PW: { ...flag(8, 'no effect'), access: 'RW' },
-    RES_PASS_PW: { ...flag(9, 'no effect'), access: 'RW' },
-    COHERENT: { ...flag(10, 'device table reads snoop'), access: 'RW' },
-    ISOC: { ...flag(11, 'isochronous, no effect'), access: 'RW' },
-    CMD_BUF_EN: { ...flag(12, 'command buffer'), access: 'RW' },
-    PPR_LOG_EN: { ...flag(13, 'page request log'), access: 'RW' },
-    PPR_INT_EN: { ...flag(14, 'interrupt on page requests'), access: 'RW' },
-    PPR_EN: { ...flag(15, 'page requests'), access: 'RW' },
-    GT_EN: { ...flag(16, 'guest translation'), access: 'RW' },
-    GA_EN: { ...flag(17, 'guest APIC'), access: 'RW' },
-    DEV_TBL_SEG_EN: {
-      ...enumeration(36, 34, DEVICE_TABLE_SEGMENTS, 'device table segments'),
-      access: 'RW',
-    },
-  },
-});
+/** PPRLogBase: page request log. A write sets its head and tail to 0. */
+export const PPR_LOG_BASE = ringBase('PPR_LOG_BASE', 0x38, 'AMD IOMMU 3.4.8', 'PPR log');
+
+/** PPRLogB base. */
+export const PPR_LOG_B_BASE = ringBase('PPR_LOG_B_BASE', 0xf0, 'AMD IOMMU 3.4.8', 'PPR log B');
+
+/** EventLogB base. */
+export const EVENT_LOG_B_BASE = ringBase(
+  'EVENT_LOG_B_BASE',
+  0xf8,
+  'AMD IOMMU 3.4.3',
+  'event log B',
+);
 
 /** ExclBase: first page of the exclusion range. */
 export const EXCL_BASE = defineRegister({
@@ -140,19 +114,15 @@ export const CMD_BUF_TAIL = pointer('CMD_BUF_TAIL', 0x2008, 'command buffer tail
 export const EVENT_LOG_HEAD = pointer('EVENT_LOG_HEAD', 0x2010, 'event log head');
 /** EventLogTail: where the next event goes. */
 export const EVENT_LOG_TAIL = pointer('EVENT_LOG_TAIL', 0x2018, 'event log tail');
-
-/** Status. */
-export const STATUS = defineRegister({
-  name: 'STATUS',
-  offset: 0x2020,
-  bits: 64,
-  spec: 'AMD IOMMU 3.4.11',
-  doc: 'IOMMU status',
-  fields: {
-    EVT_OVERFLOW: { ...flag(0, 'an event found no room'), access: 'RW1C' },
-    EVT_LOG_INT: { ...flag(1, 'an event was written'), access: 'RW1C' },
-    COM_WAIT_INT: { ...flag(2, 'a COMPLETION_WAIT with I completed'), access: 'RW1C' },
-    EVT_LOG_RUN: { ...flag(3, 'the event log takes events'), access: 'RO' },
-    CMD_BUF_RUN: { ...flag(4, 'commands are processed'), access: 'RO' },
-  },
-});
+/** PPRLogHead: next page request that software reads. */
+export const PPR_LOG_HEAD = pointer('PPR_LOG_HEAD', 0x2030, 'PPR log head');
+/** PPRLogTail: where the next page request goes. */
+export const PPR_LOG_TAIL = pointer('PPR_LOG_TAIL', 0x2038, 'PPR log tail');
+/** PPRLogB head. */
+export const PPR_LOG_B_HEAD = pointer('PPR_LOG_B_HEAD', 0x2050, 'PPR log B head');
+/** PPRLogB tail. */
+export const PPR_LOG_B_TAIL = pointer('PPR_LOG_B_TAIL', 0x2058, 'PPR log B tail');
+/** EventLogB head. */
+export const EVENT_LOG_B_HEAD = pointer('EVENT_LOG_B_HEAD', 0x2070, 'event log B head');
+/** EventLogB tail. */
+export const EVENT_LOG_B_TAIL = pointer('EVENT_LOG_B_TAIL', 0x2078, 'event log B tail');
