@@ -215,7 +215,7 @@ describe('bits of entries and commands', () => {
   test.each(entries.map((item) => [item.name, item] as const))('%s', (_, item) => {
     const expected = item.qwords as string[];
     const opcode = Number(BigInt(expected[0] as string) >> 60n);
-    const layout = item.name.startsWith('DTE') ? DTE : (COMMAND_LAYOUTS[opcode] as Layout);
+    const layout: Layout = item.name.startsWith('DTE') ? DTE : (COMMAND_LAYOUTS[opcode] as Layout);
     const values = valuesOf(layout, item.fields);
     if (layout !== DTE) values['OPCODE'] = BigInt(opcode);
     // What software puts there when a vector does not say.
