@@ -7,7 +7,8 @@ import { addressToPfn } from '@iommukit/bits';
 import type { PhysicalMemory } from '../memory/physical-memory.ts';
 import { type DmaPath, DmaTransfer, type StartDmaOptions } from './dma-transfer.ts';
 import type { DmaOptions } from './endpoint-options.ts';
-import { ACCESS, isStalled, RAZ_WI, type TranslationAgent } from './request.ts';
+import { InterruptWrites } from './interrupt-write.ts';
+import { ACCESS, type BusPort, isStalled, RAZ_WI, type TranslationAgent } from './request.ts';
 
 const PAGE_BYTES = 4096;
 
@@ -26,14 +27,19 @@ export class DmaPort {
   readonly #memory: PhysicalMemory;
   readonly #stalled = new Map<number, DmaTransfer>();
   readonly #path: DmaPath;
+  readonly #interrupts: InterruptWrites;
 
-  /** @param device asked for its agent at every request */
-  constructor(device: DmaRequester, memory: PhysicalMemory) {
+  /**
+   * @param device asked for its agent at every request
+   * @param bus where its interrupts go
+   */
+  constructor(device: DmaRequester, memory: PhysicalMemory, bus: BusPort) {
     this.#device = device;
     this.#memory = memory;
+    this.#interrupts = new InterruptWrites(bus, device.rid);
     this.#path = {
-      translate: (pasid, iovaPfn, access, offset) =>
-        this.#translate(pasid, iovaPfn, access, offset),
+      translate: (pasid, iovaPfn, access, offset, part) =>
+        this.#translate(pasid, iovaPfn, access, offset, part),
       move: (pa, part, write) => this.copy(pa, part, write),
       wait: (ticket, transfer) => this.#stalled.set(ticket, transfer),
     };
@@ -65,12 +71,12 @@ export class DmaPort {
     let done = 0;
     while (done < bytes.length) {
       const length = Math.min(PAGE_BYTES - offset, bytes.length - done);
-      const frame = this.#translate(pasid, pfn, access, offset);
+      const part = bytes.subarray(done, done + length);
+      const frame = this.#translate(pasid, pfn, access, offset, part);
       if (frame === RAZ_WI || isStalled(frame)) {
         return goOn(this.#transfer(iova, bytes, pasid, options, write, done), frame);
       }
       if (frame < 0) return done;
-      const part = bytes.subarray(done, done + length);
       const moved = this.copy(frame * PAGE_BYTES + offset, part, write);
       done += moved;
       if (moved < length) return done;
@@ -112,9 +118,18 @@ export class DmaPort {
     for (const transfer of transfers) transfer.cancel();
   }
 
-  #translate(pasid: number, iovaPfn: number, access: number, offset: number): number {
+  #translate(
+    pasid: number,
+    iovaPfn: number,
+    access: number,
+    offset: number,
+    part: Uint8Array,
+  ): number {
     const { agent, rid } = this.#device;
-    return agent ? agent.translatePage(rid, pasid, iovaPfn, access, offset) : iovaPfn;
+    if (!agent) return iovaPfn;
+    return this.#interrupts.isFor(agent, pasid, iovaPfn, access)
+      ? this.#interrupts.send(agent, iovaPfn, offset, part)
+      : agent.translatePage(rid, pasid, iovaPfn, access, offset);
   }
 
   #transfer(

@@ -31,8 +31,17 @@ export interface StartDmaOptions extends DmaOptions {
 
 /** What a transfer needs of its device. */
 export interface DmaPath {
-  /** Frame of a page, or a negative code; see `TranslationAgent.translatePage`. */
-  translate(pasid: number, iovaPfn: number, access: number, offset: number): number;
+  /**
+   * Frame of a page, or a negative code; see `TranslationAgent.translatePage`.
+   * @param part what is to move there
+   */
+  translate(
+    pasid: number,
+    iovaPfn: number,
+    access: number,
+    offset: number,
+    part: Uint8Array,
+  ): number;
   /** Bytes moved before the first hole. */
   move(pa: number, part: Uint8Array, write: boolean): number;
   /** The request with this ticket is stalled; `transfer` waits for it. */
@@ -102,7 +111,9 @@ export class DmaTransfer {
     while (this.#moved < this.#bytes.length) {
       const at = this.#plan.offset + this.#moved;
       const pfn = this.#plan.pfn + Math.floor(at / PAGE_BYTES);
-      const frame = this.#path.translate(this.pasid, pfn, this.#plan.access, at % PAGE_BYTES);
+      const { access } = this.#plan;
+      const part = this.#nextPart();
+      const frame = this.#path.translate(this.pasid, pfn, access, at % PAGE_BYTES, part);
       if (!this.#take(frame)) return;
     }
     this.#end(DMA_STATE.COMPLETE);

@@ -19,6 +19,8 @@ import {
 } from './request.ts';
 
 const PAGE_BYTES = 4096;
+/** Instead of a frame: the unit serves untranslated requests only there (U=1). */
+const UNTRANSLATED = Number.NEGATIVE_INFINITY;
 
 /**
  * A device on the bus. It knows nothing of IOMMUs: it sends requests with its RID, the machine
@@ -54,11 +56,12 @@ export class Endpoint {
     this.noSnoop = options.noSnoop ?? false;
     this.deviceTlb = new DeviceTlb(options.deviceTlbEntries);
     this.invalidationAnswer = options.invalidationAnswer ?? INVALIDATION_ANSWER.COMPLETE;
-    this.#dma = new DmaPort(this, machine.memory);
+    this.#dma = new DmaPort(this, machine.memory, machine);
   }
 
   /**
-   * Write memory by untranslated requests, page by page.
+   * Write memory by untranslated requests, page by page. Where the unit in charge knows interrupt
+   * requests, 4 bytes to FEEx_xxxxh without PASID are a message-signalled interrupt.
    *
    * @param iova first byte, 64 bits
    * @returns bytes written before the first blocked page or hole; `source.length` = all. Negative
@@ -135,7 +138,8 @@ export class Endpoint {
    * @returns whether the page is there with the wanted right
    */
   atsTranslate(iova: number | bigint, write: boolean, options: DmaOptions = {}): boolean {
-    return this.#translated(this.#checkedPasid(options), addressToPfn(iova), write) >= 0;
+    const frame = this.#translated(this.#checkedPasid(options), addressToPfn(iova), write);
+    return frame >= 0 || frame === UNTRANSLATED;
   }
 
   /**
@@ -234,11 +238,16 @@ export class Endpoint {
     return pasid;
   }
 
+  /** @returns a frame, a negative code, or {@link UNTRANSLATED} */
   #translated(pasid: number, iovaPfn: number, write: boolean): number {
     const agent = this.agent;
     if (!agent?.translationRequest || !agent.translatedPage) return BLOCKED;
     let entry = this.deviceTlb.lookup(pasid, iovaPfn);
-    if (!entry || (write && !entry.write)) entry = this.#fetch(agent, pasid, iovaPfn, write);
+    if (!entry || (write && !entry.write)) {
+      entry = this.#fetch(agent, pasid, iovaPfn, write);
+      const { untranslatedOnly, read, write: writable } = this.#completion;
+      if (untranslatedOnly === 1) return (write ? writable : read) === 1 ? UNTRANSLATED : BLOCKED;
+    }
     if (!entry || !(write ? entry.write : entry.read)) return BLOCKED;
     return agent.translatedPage(this.rid, pasid, entry.pfn, write ? ACCESS.WRITE : ACCESS.READ);
   }
@@ -252,9 +261,11 @@ export class Endpoint {
   ): DeviceTlbEntry | undefined {
     const completion = this.#completion;
     const access = write ? ACCESS.READ | ACCESS.WRITE : ACCESS.READ;
+    completion.untranslatedOnly = 0;
     agent.translationRequest?.(this.rid, pasid, iovaPfn, access, completion);
     if (completion.status !== ATS_STATUS.SUCCESS) return undefined;
     if (completion.read === 0 && completion.write === 0) return undefined;
+    if (completion.untranslatedOnly === 1) return undefined;
     return this.deviceTlb.insert(pasid, iovaPfn, completion);
   }
 
@@ -271,9 +282,15 @@ export class Endpoint {
     while (done < bytes.length) {
       const length = Math.min(PAGE_BYTES - offset, bytes.length - done);
       const frame = this.#translated(pasid, pfn, write);
-      if (frame < 0) return done;
+      if (frame < 0 && frame !== UNTRANSLATED) return done;
       const part = bytes.subarray(done, done + length);
-      const moved = this.#dma.copy(frame * PAGE_BYTES + offset, part, write);
+      const moved =
+        frame === UNTRANSLATED
+          ? Math.max(
+              this.#dma.move((BigInt(pfn) << 12n) + BigInt(offset), part, pasid, {}, write),
+              0,
+            )
+          : this.#dma.copy(frame * PAGE_BYTES + offset, part, write);
       done += moved;
       if (moved < length) return done;
       pfn += 1;

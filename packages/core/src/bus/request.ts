@@ -112,6 +112,22 @@ export interface PageRequest {
 /** Response codes of a PRG response message. */
 export const PRG_RESPONSE = { SUCCESS: 0, INVALID_REQUEST: 1, FAILURE: 15 } as const;
 
+/** A message that an interrupt request became; filled in place so that a caller can reuse one. */
+export interface InterruptMessage {
+  /** Message address, u32 halves. */
+  addressLo: number;
+  addressHi: number;
+  /** Message data, u32. */
+  data: number;
+}
+
+/** An empty message to hand to {@link TranslationAgent.remapInterrupt}. */
+export const createInterruptMessage = (): InterruptMessage => ({
+  addressLo: 0,
+  addressHi: 0,
+  data: 0,
+});
+
 /** A PRG response message, one per group. */
 export interface PageGroupResponse {
   readonly rid: number;
@@ -185,6 +201,23 @@ export interface TranslationAgent {
   translatedPage?(rid: number, pasid: number, hpaPfn: number, access: number): number;
   /** Take a PRI page request; the response comes back through {@link BusPort}. */
   pageRequest?(request: PageRequest): void;
+  /**
+   * Take a write without PASID into the interrupt address range (FEEx_xxxxh), on architectures
+   * where such writes are interrupts and never memory.
+   *
+   * @param address byte address, below 4 GiB
+   * @param data what is written, u32
+   * @param bytes size of the write; an interrupt request has 4
+   * @param message filled in place when there is something to deliver
+   * @returns 1 deliver `message`, 0 taken with nothing to deliver, negative blocked
+   */
+  remapInterrupt?(
+    rid: number,
+    address: number,
+    data: number,
+    bytes: number,
+    message: InterruptMessage,
+  ): number;
 }
 
 /** What an IOMMU sends down the bus. */
