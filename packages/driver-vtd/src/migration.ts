@@ -47,13 +47,22 @@ export class VtdMigration implements MigrationOps {
 }
 
 const hardwareState = (hardware: VtdHardware): HardwareState => {
-  const { caches, pasids, ...state } = hardware.snapshot();
+  const { caches, interruptEntries, pasids, ...state } = hardware.snapshot();
   const iotlb = caches.iotlb.map(({ numbers, words, ...array }) => ({
     ...array,
     numbers: [...numbers],
     words: [...words],
   }));
-  return { ...state, caches: { ...caches, iotlb }, pasids: [...pasids] };
+  const hostPermission = caches.hostPermission.map((entry) => ({
+    ...entry,
+    words: [...entry.words],
+  }));
+  return {
+    ...state,
+    caches: { ...caches, iotlb, hostPermission },
+    interruptEntries: interruptEntries.map(({ index, words }) => ({ index, words: [...words] })),
+    pasids: [...pasids],
+  };
 };
 
 /** Sizes of arrays that depend on the unit's options only. */
@@ -80,6 +89,17 @@ const checkHardware = (saved: HardwareState, here: HardwareState): void => {
       const value = saved.registers[at] as number;
       if (value !== here.registers[at]) throw badState(`register dword ${at} differs`, value);
     }
+  }
+  const fourWords = ({ words }: { readonly words: readonly number[] }) => words.length === 4;
+  const permissions = saved.caches.hostPermission;
+  if (!permissions.every((entry) => fourWords(entry) && entry.level >= 1 && entry.level <= 4)) {
+    throw badState(
+      'a host permission table entry has four words and level 1 to 4',
+      permissions.length,
+    );
+  }
+  if (!saved.interruptEntries.every((entry) => fourWords(entry) && entry.index <= 0xffff)) {
+    throw badState('an interrupt entry has four words and a 16-bit index', permissions.length);
   }
   const { placeOf, count, info, did, ridPasid, pointer } = saved.caches.context;
   const places = [info, did, ridPasid, pointer].every(({ length }) => length === info.length);

@@ -163,10 +163,21 @@ export class AtsService {
     if (!this.#state.enabled) return BLOCKED_SILENTLY;
     const t = this.#translator;
     t.fpd = false;
+    this.#parts.sanitizer?.begin(rid, pasid);
     const reason = this.#translatedReason(rid, pasid, pfn, access);
     if (reason !== 0)
       return this.#report.blocked(reason, rid, pasid, pfn, access, ADDRESS_TYPE.TRANSLATED);
     return this.#parts.protectedMemory.blocks(pfn) ? BLOCKED_SILENTLY : pfn;
+  }
+
+  /** HPTE=1: the PASID entry names a host permission table, which has the last word. */
+  #permitted(rid: number, pasid: number, pfn: number, access: number): number {
+    const t = this.#translator;
+    t.hostPermission.used = undefined;
+    const reason = t.permittedAddress(rid, pasid, pfn, access);
+    const { used } = t.hostPermission;
+    if (used !== undefined) this.#parts.sanitizer?.permissionUsed(used);
+    return reason;
   }
 
   #translatedReason(rid: number, pasid: number, pfn: number, access: number): number {
@@ -177,7 +188,9 @@ export class AtsService {
       if (pasid >= 0 && (access & EXEC) !== 0 && this.#parts.features.major >= 8)
         return FAULT_REASON.EXECUTE_REQUEST;
       const reason = t.contextForScalable(rid, pasid, ADDRESS_TYPE.TRANSLATED);
-      return reason !== 0 ? reason : t.translatedAddress(pfn);
+      if (reason !== 0) return reason;
+      if ((t.context.info & CONTEXT.HPTE) === 0) return t.translatedAddress(pfn);
+      return this.#permitted(rid, pasid, pfn, access);
     }
     const reason = t.context.find(rid, t.rootTable, false);
     t.fpd = (t.context.info & CONTEXT.FPD) !== 0;

@@ -4,6 +4,7 @@
  * @spec VT-d 6.2
  */
 import { ContextCache, type ContextCacheSnapshot } from './context-cache.ts';
+import { HostPermissionCache, type HptCacheEntry } from './host-permission-cache.ts';
 import { Iotlb, type IotlbSnapshot } from './iotlb.ts';
 import { PasidCache, type PasidCacheSnapshot } from './pasid-cache.ts';
 
@@ -12,12 +13,15 @@ export interface CachesSnapshot {
   readonly context: ContextCacheSnapshot;
   readonly pasid: PasidCacheSnapshot;
   readonly iotlb: IotlbSnapshot;
+  /** HPT cache, oldest entry first. */
+  readonly hostPermission: readonly HptCacheEntry[];
 }
 
-/** Context cache, PASID cache, IOTLB. */
+/** Context cache, PASID cache, IOTLB, HPT cache: what translates and admits DMA. */
 export class Caches {
   readonly context = new ContextCache();
   readonly pasid = new PasidCache();
+  readonly hostPermission = new HostPermissionCache();
   readonly iotlb: Iotlb;
 
   /** @param iotlbEntriesLg2 lg2 of the IOTLB entries for 4 KiB pages */
@@ -30,6 +34,7 @@ export class Caches {
     this.context.invalidateAll();
     this.pasid.invalidateAll();
     this.iotlb.invalidateAll();
+    this.hostPermission.invalidateAll();
   }
 
   /** Copies of the state. */
@@ -38,6 +43,7 @@ export class Caches {
       context: this.context.snapshot(),
       pasid: this.pasid.snapshot(),
       iotlb: this.iotlb.snapshot(),
+      hostPermission: this.hostPermission.entries(),
     };
   }
 
@@ -50,5 +56,6 @@ export class Caches {
     this.context.restore(state.context);
     this.pasid.restore(state.pasid);
     this.iotlb.restore(state.iotlb);
+    this.hostPermission.restore(state.hostPermission);
   }
 }

@@ -3,13 +3,15 @@
  *
  * @spec VT-d 11.4.1 to 11.4.3
  */
-import { decode, encode, hex, hi32, lo32, u64 } from '@iommukit/bits';
+import { decode, encode, hi32, lo32, u64 } from '@iommukit/bits';
 import { CAP, ECAP, VER } from '../spec/registers.ts';
-
-const decodeCap = (value: bigint) => decode(CAP, [lo32(value), hi32(value)]);
-const decodeEcap = (value: bigint) => decode(ECAP, [lo32(value), hi32(value)]);
-type CapFields = ReturnType<typeof decodeCap>;
-type EcapFields = ReturnType<typeof decodeEcap>;
+import {
+  type CapFields,
+  checkRules,
+  decodeCap,
+  decodeEcap,
+  type EcapFields,
+} from './capability-rules.ts';
 
 /** Fields of CAP and ECAP to change from {@link RECOMMENDED}, by the specification's names. */
 export interface VtdCapabilityFields {
@@ -113,6 +115,19 @@ export interface Features {
   readonly resourceDirector: boolean;
   /** RTADDR.SSIRWE exists. */
   readonly ssInterruptRights: boolean;
+  /** Translated requests can be checked against host permission tables (HPTS). */
+  readonly hostPermission: boolean;
+  /** Those tables can give permission for 1 GiB pages. */
+  readonly hostPermission1G: boolean;
+  /** IRTA.EIME exists: 32-bit APIC ids. */
+  readonly extendedInterrupts: boolean;
+  /** Interrupts are remapped in extended mode only (EIMER). */
+  readonly extendedInterruptsRequired: boolean;
+  /** Interrupt requests are blocked while remapping is off (IRREQ). */
+  readonly remappingRequired: boolean;
+  readonly postedInterrupts: boolean;
+  /** SIRTP, and switching interrupt remapping off, empty the interrupt entry cache. */
+  readonly esirtps: boolean;
 }
 
 /** Whether the options are raw register values. */
@@ -133,57 +148,6 @@ function toRegisters(caps: VtdCapabilities): VtdCapabilityRegisters {
   };
 }
 
-interface Rule {
-  readonly text: string;
-  readonly broken: (cap: CapFields, ecap: EcapFields) => boolean;
-}
-
-function implies(name: keyof EcapFields, ...needed: readonly (keyof EcapFields)[]): Rule[] {
-  return needed.map((other) => ({
-    text: `ECAP.${name}=1 needs ECAP.${other}=1`,
-    broken: (_, ecap) => ecap[name] !== 0 && ecap[other] === 0,
-  }));
-}
-
-/** Rules between capability bits, and the features this model does not have. */
-const RULES: readonly Rule[] = [
-  ...implies('IR', 'QI'),
-  ...implies('DT', 'QI'),
-  ...implies('EIM', 'IR'),
-  ...implies('SMTS', 'QI'),
-  ...(
-    ['PASID', 'RPS', 'SMPWCS', 'FSTS', 'NEST', 'MTS', 'PRS', 'SRS', 'EAFS', 'SSADS', 'VCS'] as const
-  ).flatMap((name) => implies(name, 'SMTS')),
-  ...(['PRS', 'PDS', 'DIT', 'NWFS', 'PTRS', 'HPTS'] as const).flatMap((name) =>
-    implies(name, 'DT'),
-  ),
-  ...implies('NEST', 'FSTS', 'SSTS'),
-  ...implies('EAFS', 'FSTS', 'SMPWCS'),
-  ...implies('SSADS', 'SSTS', 'SMPWCS'),
-  ...implies('RPRIVS', 'SRS'),
-  ...implies('PTRS', 'PASID'),
-  { text: 'CAP.ND is 0 to 6', broken: (cap) => cap.ND === 7 },
-  { text: 'CAP.SAGAW has bits 1, 2 and 3 only', broken: (cap) => (cap.SAGAW & ~0xe) !== 0 },
-  { text: 'CAP.SSLPS is 0, 1 or 3', broken: (cap) => ![0, 1, 3].includes(cap.SSLPS) },
-  { text: 'CAP.AFL=0 (removed in revision 4.0)', broken: (cap) => cap.AFL !== 0 },
-  { text: 'ECAP.PSS=0 without ECAP.PASID', broken: (_, e) => e.PASID === 0 && e.PSS !== 0 },
-  { text: 'ECAP.PSS is at most 19 (20 bits)', broken: (_, ecap) => ecap.PSS > 19 },
-  ...(['HPTS', 'PMS', 'TDXCS'] as const).map((name) => ({
-    text: `ECAP.${name}=0 (not part of this model)`,
-    broken: (_: CapFields, ecap: EcapFields) => ecap[name] !== 0,
-  })),
-];
-
-function checkRules(registers: VtdCapabilityRegisters): void {
-  const cap = decodeCap(registers.cap);
-  const ecap = decodeEcap(registers.ecap);
-  for (const rule of RULES)
-    if (rule.broken(cap, ecap))
-      throw new RangeError(
-        `capabilities contradict each other: ${rule.text}; got CAP ${hex(registers.cap)}, ECAP ${hex(registers.ecap)}`,
-      );
-}
-
 function largestAwOf(sagaw: number): number {
   if (sagaw & 8) return 3;
   if (sagaw & 4) return 2;
@@ -202,7 +166,7 @@ function largestAwOf(sagaw: number): number {
  */
 export function featuresOf(caps: VtdCapabilities = RECOMMENDED, hawBits?: number): Features {
   const registers = toRegisters(caps);
-  if (!isRegisters(caps)) checkRules(registers);
+  if (!isRegisters(caps)) checkRules(registers.cap, registers.ecap);
   const cap = decodeCap(registers.cap);
   const ecap = decodeEcap(registers.ecap);
   const haw = hawBits ?? Math.min(DEFAULT_HAW_BITS, cap.MGAW + 1);
@@ -213,6 +177,7 @@ export function featuresOf(caps: VtdCapabilities = RECOMMENDED, hawBits?: number
   const deviceTlb = qi && ecap.DT === 1;
   const sm = (bit: number) => scalable && bit === 1;
   const dt = (bit: number) => deviceTlb && bit === 1;
+  const ir = (bit: number) => qi && ecap.IR === 1 && bit === 1;
   const largestAw = largestAwOf(cap.SAGAW);
   const firstStage = sm(ecap.FSTS);
   const fs5Level = firstStage && cap.FS5LP === 1;
@@ -253,7 +218,7 @@ export function featuresOf(caps: VtdCapabilities = RECOMMENDED, hawBits?: number
     coherent: ecap.C === 1,
     qi,
     deviceTlb,
-    interruptRemapping: qi && ecap.IR === 1,
+    interruptRemapping: ir(1),
     passThrough: ecap.PT === 1,
     snoopControl: ecap.SC === 1,
     memoryTypes: sm(ecap.MTS),
@@ -279,5 +244,12 @@ export function featuresOf(caps: VtdCapabilities = RECOMMENDED, hawBits?: number
     stopMarker: dt(ecap.SMS),
     resourceDirector: ecap.RDTS === 1,
     ssInterruptRights: sm(ecap.SSIRWS) && sm(ecap.SSTS),
+    hostPermission: sm(ecap.HPTS) && deviceTlb,
+    hostPermission1G: sm(ecap.HPTS) && deviceTlb && ecap.HPT1GPS === 1,
+    extendedInterrupts: ir(ecap.EIM),
+    extendedInterruptsRequired: ir(ecap.EIM) && ecap.EIMER === 1,
+    remappingRequired: ir(ecap.IRREQ),
+    postedInterrupts: ir(cap.PI),
+    esirtps: ir(cap.ESIRTPS),
   };
 }

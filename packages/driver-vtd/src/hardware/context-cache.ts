@@ -17,6 +17,7 @@ export const CONTEXT = {
   PRE: 1 << 10,
   EPTR: 1 << 11,
   RID_PRIV: 1 << 12,
+  HPTE: 1 << 13,
   /** Read in scalable mode; an entry of the other mode does not answer. */
   SCALABLE: 1 << 15,
   PDTS_SHIFT: 16,

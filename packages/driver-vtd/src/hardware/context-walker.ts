@@ -48,10 +48,11 @@ export function didReserved(field: Field, didBits: number): number[] {
 
 function absentContextFeatures(features: Features): number[] {
   const { DTE, PASIDE, PRE, HPTE, EPTR, RID_PASID, RID_PRIV } = SM_CONTEXT_ENTRY.fields;
-  const absent: Field[] = [HPTE];
+  const absent: Field[] = [];
   if (!features.deviceTlb) absent.push(DTE);
   if (!features.pasid) absent.push(PASIDE);
   if (!features.pageRequests) absent.push(PRE);
+  if (!features.hostPermission) absent.push(HPTE);
   if (!features.translatedPasid) absent.push(EPTR);
   if (!features.ridPasid) absent.push(RID_PASID);
   if (!features.ridPriv) absent.push(RID_PRIV);
@@ -239,6 +240,7 @@ export class ContextWalker {
     if ((lo & SM.DTE.mask) !== 0) this.info |= CONTEXT.DTE;
     if ((lo & SM.PASIDE.mask) !== 0) this.info |= CONTEXT.PASIDE;
     if ((lo & SM.PRE.mask) !== 0) this.info |= CONTEXT.PRE;
+    if ((lo & SM.HPTE.mask) !== 0) this.info |= CONTEXT.HPTE;
     if ((lo & SM.EPTR.mask) !== 0) this.info |= CONTEXT.EPTR;
     if (((words[2] as number) & SM.RID_PRIV.mask) !== 0) this.info |= CONTEXT.RID_PRIV;
     this.info |= pdts << CONTEXT.PDTS_SHIFT;

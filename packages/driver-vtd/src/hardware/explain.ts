@@ -6,12 +6,21 @@ import {
   addressToPfn,
   type ExplainRow,
   explain as explainLayout,
-  hex,
   type Layout,
 } from '@iommukit/bits';
-import { ACCESS, type AtsCompletion, createAtsCompletion, type PageRequest } from '@iommukit/core';
+import {
+  ACCESS,
+  type AtsCompletion,
+  createAtsCompletion,
+  createInterruptMessage,
+  type InterruptMessage,
+  type PageRequest,
+} from '@iommukit/core';
 import { FAULT_CONDITIONS, FAULT_REASON } from '../spec/fault-reasons.ts';
-import type { FaultDetails } from './fault-recording.ts';
+import { refusalText, verdictText } from './explain-text.ts';
+import type { FaultDetails, FaultRecorder } from './fault-recording.ts';
+import { INTERRUPT_ANSWER } from './interrupt-judge.ts';
+import type { InterruptRemapper, InterruptTable } from './interrupt-remapping.ts';
 import type { RequestParts } from './request-parts.ts';
 import { RequestEngine } from './requests.ts';
 import type { TraceSink } from './trace.ts';
@@ -22,12 +31,14 @@ export interface ExplainRequest {
   readonly rid: number;
   /** 20 bits; default none. */
   readonly pasid?: number;
-  /** Byte address, 64 bits. */
+  /** Byte address, 64 bits; of an interrupt request FEEx_xxxxh. */
   readonly iova: number | bigint;
   /** Sum of `ACCESS` bits; default READ. */
   readonly access?: number;
   /** Default `'untranslated'`. */
-  readonly kind?: 'untranslated' | 'translation' | 'translated' | 'page-request';
+  readonly kind?: 'untranslated' | 'translation' | 'translated' | 'page-request' | 'interrupt';
+  /** Interrupt requests: what is written, u32; default 0. */
+  readonly data?: number;
   /** Default true; false: walk as if every cache were empty. */
   readonly cached?: boolean;
 }
@@ -70,8 +81,16 @@ export interface Explanation {
   readonly recorded: boolean;
   /** Translation requests: what the device would get. */
   readonly completion: AtsCompletion | undefined;
+  /** Interrupt requests: what would be delivered. */
+  readonly message: InterruptMessage | undefined;
   /** One sentence. */
   readonly verdict: string;
+}
+
+/** What a request fills in. */
+interface Filled {
+  readonly completion: AtsCompletion;
+  readonly message: InterruptMessage;
 }
 
 /** Collects steps. */
@@ -116,22 +135,31 @@ const REASON_NAMES = new Map<number, string>(
 export class Explainer {
   readonly #engine: RequestEngine;
   readonly #translator: Translator;
+  readonly #interrupts: InterruptRemapper;
   #fault: FaultDetails | undefined;
   #silenced = false;
 
-  /** @param parts the unit's parts, with a dry translator in place of its own */
-  constructor(parts: RequestParts) {
+  /**
+   * @param parts the unit's parts, with a dry translator in place of its own
+   * @param remapper makes an interrupt remapper that reports faults here
+   */
+  constructor(
+    parts: RequestParts,
+    remapper: (faults: Pick<FaultRecorder, 'record'>) => InterruptRemapper,
+  ) {
     this.#translator = parts.translator;
+    const faults = {
+      record: (details: Readonly<FaultDetails>, fpd: boolean) => {
+        this.#fault = { ...details };
+        this.#silenced = fpd;
+      },
+    };
+    this.#interrupts = remapper(faults);
     this.#engine = new RequestEngine({
       ...parts,
       dry: true,
       sanitizer: undefined,
-      faults: {
-        record: (details, fpd) => {
-          this.#fault = { ...details };
-          this.#silenced = fpd;
-        },
-      },
+      faults,
       pageRequests: { respond() {}, refuses: () => false, push() {} },
     });
   }
@@ -139,9 +167,10 @@ export class Explainer {
   /**
    * Replay one request.
    * @param enabled GSTS.TES
-   * @throws {RangeError} when the address has more than 64 bits
+   * @param table the unit's interrupt remapping table
+   * @throws {RangeError} when the address has more than 64 bits, or an interrupt request is none
    */
-  explain(request: ExplainRequest, enabled: boolean): Explanation {
+  explain(request: ExplainRequest, enabled: boolean, table: InterruptTable): Explanation {
     const sink = new StepCollector();
     this.#fault = undefined;
     this.#silenced = false;
@@ -152,15 +181,19 @@ export class Explainer {
     this.#translator.dry(cached);
     this.#engine.trace = sink;
     this.#translator.trace = sink;
+    this.#interrupts.table = table;
+    this.#interrupts.dry(cached).trace = sink;
     this.#translator.pending.count = 0;
-    const completion = createAtsCompletion();
-    const frame = this.#send(request, completion);
+    const filled = { completion: createAtsCompletion(), message: createInterruptMessage() };
+    const answer = this.#send(request, filled);
     this.#listUpdates(sink);
-    return this.#conclude(request, sink, frame, completion);
+    return this.#conclude(request, sink, answer, filled);
   }
 
-  #send(request: ExplainRequest, completion: AtsCompletion): number {
+  #send(request: ExplainRequest, { completion, message }: Filled): number {
     const { rid, pasid = -1, access = ACCESS.READ, kind = 'untranslated' } = request;
+    if (kind === 'interrupt')
+      return this.#interrupts.remap(rid, Number(request.iova), request.data ?? 0, 4, message);
     const pfn = addressToPfn(request.iova);
     const engine = this.#engine;
     if (kind === 'translated') return engine.translatedPage(rid, pasid, pfn, access);
@@ -186,14 +219,15 @@ export class Explainer {
   #conclude(
     request: ExplainRequest,
     sink: StepCollector,
-    frame: number,
-    completion: AtsCompletion,
+    answer: number,
+    { completion, message }: Filled,
   ): Explanation {
     const fault = this.#fault as FaultDetails | undefined;
     const reason = fault?.reason ?? 0;
     const condition = FAULT_CONDITIONS.find((row) => row.reason === reason);
     const recorded = reason !== 0 && !(this.#silenced && condition?.qualified === true);
-    const pfn = frame >= 0 ? frame : undefined;
+    const interrupt = request.kind === 'interrupt';
+    const pfn = answer >= 0 && !interrupt ? answer : undefined;
     return {
       request,
       steps: sink.steps,
@@ -202,7 +236,8 @@ export class Explainer {
       reasonName: REASON_NAMES.get(reason),
       recorded,
       completion: request.kind === 'translation' ? completion : undefined,
-      verdict: verdictText(request, pfn, reason, recorded),
+      message: interrupt && answer === INTERRUPT_ANSWER.DELIVER ? message : undefined,
+      verdict: refusalText(request, reason, recorded) ?? verdictText(request, answer, message),
     };
   }
 }
@@ -219,41 +254,4 @@ function pageRequestFor(rid: number, pasid: number, pfn: number, access: number)
     last: true,
     prgi: 0,
   };
-}
-
-function verdictText(
-  request: ExplainRequest,
-  pfn: number | undefined,
-  reason: number,
-  recorded: boolean,
-): string {
-  const kind = request.kind ?? 'untranslated';
-  const condition = FAULT_CONDITIONS.find((row) => row.reason === reason);
-  if (condition !== undefined)
-    return `${kind} request refused: ${hex(reason)} (${condition.condition}) ${condition.doc}${recorded ? '' : '; not recorded, FPD is set'}`;
-  if (pfn !== undefined) return `${kind} request goes to ${hex(pfn * 4096)}`;
-  return kind === 'page-request'
-    ? 'page request goes to the page request queue'
-    : `${kind} request refused without a fault reason`;
-}
-
-/** The trace as text, one line per step and per field that is not zero. */
-export function formatExplanation(explanation: Explanation): string {
-  const lines = explanation.steps.flatMap((step) => {
-    if (step.kind === 'cache')
-      return [`${step.name}: ${step.hit ? 'hit' : 'miss'} ${step.detail}`.trimEnd()];
-    if (step.kind === 'rule') return [step.text];
-    if (step.kind === 'bus-error')
-      return [`${hex(step.address)}: nothing answers (${step.structure})`];
-    if (step.kind === 'update') return [`${hex(step.address)}: would set bits ${hex(step.bits)}`];
-    const words = step.words.map((word) => word.toString(16).padStart(8, '0')).join(' ');
-    const fields = step.fields
-      .filter((row) => row.value !== 0 && row.value !== 0n)
-      .map(
-        (row) =>
-          `    ${row.name} [${row.bits}] = ${row.text}${row.symbol ? ` ${row.symbol}` : ''}${row.reservedBitsSet ? ' RESERVED' : ''}  ${row.doc}`,
-      );
-    return [`${hex(step.address)}: ${step.what} ${step.structure} ${words}`, ...fields];
-  });
-  return [...lines, explanation.verdict].join('\n');
 }

@@ -37,6 +37,8 @@ const ERRORS =
   FSTS.fields.PFO.mask | FSTS.fields.IQE.mask | FSTS.fields.ICE.mask | FSTS.fields.ITE.mask;
 const F = FAULT_RECORD.fields;
 const RECORD_BYTES = 16;
+/** Interrupt fault reasons are 20h to 2Fh: FI holds an index, not an address. */
+const isInterruptFault = (reason: number): boolean => reason >>> 4 === 2;
 
 /** Writes fault records and keeps FSTS. */
 export class FaultRecorder {
@@ -107,7 +109,8 @@ export class FaultRecorder {
     const { rid, pasid, pfn, type, addressType, reason } = details;
     const registers = this.#registers;
     registers.set(address, splitPfnLow(pfn));
-    registers.set(address + 4, splitPfnHigh(pfn) & this.#addressHighMask);
+    const highMask = isInterruptFault(reason) ? 0xffff_ffff : this.#addressHighMask;
+    registers.set(address + 4, splitPfnHigh(pfn) & highMask);
     let word2 = rid;
     let word3 = F.F.mask | reason;
     if ((type & 1) !== 0) word2 |= F.T2.mask;

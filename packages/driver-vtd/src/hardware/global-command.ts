@@ -3,9 +3,10 @@
  *
  * @spec VT-d 11.4.4 (global command and status), 6.6 (set root table pointer)
  */
-import { GCMD, GSTS, RTADDR } from '../spec/registers.ts';
+import { GCMD, GSTS, IRTA, RTADDR } from '../spec/registers.ts';
 import type { Features } from './capabilities.ts';
 import type { FaultRecorder } from './fault-recording.ts';
+import type { InterruptRemapper } from './interrupt-remapping.ts';
 import type { InvalidationCommands } from './invalidation-commands.ts';
 import type { InvalidationQueue } from './invalidation-queue.ts';
 import { joinAddress } from './page-index.ts';
@@ -13,10 +14,8 @@ import type { RegisterFile } from './register-file.ts';
 import type { RequestEngine } from './requests.ts';
 import type { Translator } from './translate.ts';
 
-/** GCMD bits that change one status bit each way, without a side effect of their own. */
-const LEVEL_BITS = GCMD.fields.IRE.mask | GCMD.fields.CFI.mask;
-const { SRTP, SIRTP, QIE, TE } = GCMD.fields;
-const { TES, RTPS, IRTPS, QIES, IRES } = GSTS.fields;
+const { SRTP, SIRTP, QIE, IRE, CFI, TE } = GCMD.fields;
+const { TES, RTPS, IRTPS, QIES, IRES, CFIS } = GSTS.fields;
 const SSIRWE = RTADDR.fields.SSIRWE.mask;
 const PAGE = 0xffff_f000 | 0;
 
@@ -28,6 +27,7 @@ export interface GlobalCommandParts {
   readonly engine: RequestEngine;
   readonly queue: InvalidationQueue;
   readonly commands: InvalidationCommands;
+  readonly interrupts: InterruptRemapper;
   readonly faults: FaultRecorder;
 }
 
@@ -45,10 +45,9 @@ export class GlobalCommand {
     registers.set(GCMD.offset, 0);
     if ((command & SRTP.mask) !== 0) this.#setRootTablePointer();
     if ((command & SIRTP.mask) !== 0 && features.interruptRemapping)
-      registers.change(GSTS.offset, IRTPS.mask, 0);
+      this.#setInterruptTablePointer();
     if (features.qi) this.#enableQueue((command & QIE.mask) !== 0);
-    if (features.interruptRemapping)
-      registers.change(GSTS.offset, command & LEVEL_BITS, LEVEL_BITS);
+    if (features.interruptRemapping) this.#remapInterrupts((command & IRE.mask) !== 0, command);
     this.#enableTranslation((command & TE.mask) !== 0);
     if ((registers.get(GSTS.offset) & (TES.mask | IRES.mask)) === 0) faults.nextIndex = 0;
   }
@@ -67,6 +66,28 @@ export class GlobalCommand {
     translator.ssirwe = (lo & SSIRWE) !== 0;
     registers.change(GSTS.offset, RTPS.mask, 0);
     if (features.esrtps) commands.invalidateAll('SRTP with ESRTPS');
+  }
+
+  #setInterruptTablePointer(): void {
+    const { registers, features, interrupts, commands } = this.#parts;
+    const lo = registers.get(IRTA.offset);
+    interrupts.table = {
+      base: joinAddress(lo & PAGE, registers.get(IRTA.offset + 4)),
+      entries: 2 ** ((lo & IRTA.fields.S.mask) + 1),
+      extended: (lo & IRTA.fields.EIME.mask) !== 0,
+    };
+    registers.change(GSTS.offset, IRTPS.mask, 0);
+    if (features.esirtps) commands.invalidateInterrupts('SIRTP with ESIRTPS');
+  }
+
+  #remapInterrupts(on: boolean, command: number): void {
+    const { registers, features, engine, commands } = this.#parts;
+    const was = (registers.get(GSTS.offset) & IRES.mask) !== 0;
+    const status = (on ? IRES.mask : 0) | ((command & CFI.mask) !== 0 ? CFIS.mask : 0);
+    registers.change(GSTS.offset, status, IRES.mask | CFIS.mask);
+    if (was && !on && features.esirtps)
+      commands.invalidateInterrupts('interrupt remapping disabled');
+    engine.refresh();
   }
 
   #enableQueue(on: boolean): void {

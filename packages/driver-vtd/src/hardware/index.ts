@@ -11,13 +11,10 @@ export {
   type VtdCapabilityFields,
   type VtdCapabilityRegisters,
 } from './capabilities.ts';
-export {
-  type ExplainRequest,
-  type ExplainStep,
-  type Explanation,
-  formatExplanation,
-} from './explain.ts';
+export type { ExplainRequest, ExplainStep, Explanation } from './explain.ts';
+export { formatExplanation } from './explain-text.ts';
 export type { FaultDetails } from './fault-recording.ts';
+export type { InterruptTable } from './interrupt-remapping.ts';
 export { createVtdHardware, VtdHardware } from './iommu.ts';
 export type { HardwareMemory, HardwareRegion } from './memory.ts';
 export type {
@@ -26,7 +23,7 @@ export type {
   VtdSnapshot,
   VtdStats,
 } from './options.ts';
-export { BLOCKED_SILENTLY } from './request-parts.ts';
+export { BLOCKED_SILENTLY, INTERRUPT_REQUEST } from './request-parts.ts';
 export type { Sanitizer } from './sanitizer.ts';
 export type { SanitizerFinding, StructureChange } from './sanitizer-findings.ts';
 export { type PasidAllocator, VIRTUAL_COMMAND, VIRTUAL_COMMAND_STATUS } from './virtual-command.ts';

@@ -4,11 +4,14 @@
  * @spec VT-d 6.5.1 (registers), 6.5.2 (descriptors)
  */
 import { hex } from '@iommukit/bits';
-import type { BusPort, InvalidationAnswer } from '@iommukit/core';
+import { type BusPort, type InvalidationAnswer, NO_PASID } from '@iommukit/core';
 import {
   CC_INV_DSC,
   DEV_TLB_INV_DSC,
   GRANULARITY,
+  HPT_INV_DSC,
+  IEC_GRANULARITY,
+  IEC_INV_DSC,
   IOTLB_INV_DSC,
   P_DEV_TLB_INV_DSC,
   P_IOTLB_GRANULARITY,
@@ -21,6 +24,7 @@ import {
 import { TTM } from '../spec/registers.ts';
 import type { Caches } from './caches.ts';
 import type { Features } from './capabilities.ts';
+import type { InterruptCache } from './interrupt-cache.ts';
 import type { Sanitizer } from './sanitizer.ts';
 import type { LoggedCommand } from './sanitizer-findings.ts';
 
@@ -60,11 +64,14 @@ function describeDescriptor(words: Int32Array, type: number, ttm: number): Logge
       ?.toLowerCase() ?? '';
   const granularity = ((words[0] as number) >>> 4) & 3;
   const did = (words[0] as number) >>> 16;
+  const text = `${name} ${[...words.subarray(0, 4)].map((word) => hex(word >>> 0)).join(' ')}`;
+  if (type === T.IEC_INV) return { text, did: -1, about: 'interrupts' };
+  if (type === T.HPT_INV)
+    return { text, did: granularity === GRANULARITY.GLOBAL ? -1 : did, about: 'permissions' };
   const everyDomain =
     (type === T.PC_INV && granularity === PC_GRANULARITY.GLOBAL) ||
     (type !== T.PC_INV && granularity === GRANULARITY.GLOBAL) ||
     (type === T.CC_INV && ttm !== TTM.LEGACY);
-  const text = `${name} ${[...words.subarray(0, 4)].map((word) => hex(word >>> 0)).join(' ')}`;
   const paged = type === T.IOTLB_INV || type === T.P_IOTLB_INV;
   const hint =
     paged && granularity === GRANULARITY.SELECTIVE && ((words[2] as number) & IOTLB.IH.mask) !== 0;
@@ -85,13 +92,18 @@ export class InvalidationCommands {
   watcher: Sanitizer | undefined;
 
   readonly #caches: Caches;
+  readonly #interrupts: InterruptCache;
   readonly #features: Features;
   readonly #bus: BusPort;
+  /** Bits of a domain id that the unit has; commands may hold anything in the others. */
+  readonly #didMask: number;
 
-  constructor(caches: Caches, features: Features, bus: BusPort) {
+  constructor(caches: Caches, interrupts: InterruptCache, features: Features, bus: BusPort) {
     this.#caches = caches;
+    this.#interrupts = interrupts;
     this.#features = features;
     this.#bus = bus;
+    this.#didMask = 2 ** features.didBits - 1;
   }
 
   #count(removed: number): true {
@@ -132,6 +144,8 @@ export class InvalidationCommands {
     if (type === T.IOTLB_INV) return this.#iotlbDescriptor(words);
     if (type === T.P_IOTLB_INV) return this.#pasidIotlbDescriptor(words);
     if (type === T.PC_INV) return this.#pasidCacheDescriptor(words);
+    if (type === T.HPT_INV) return this.#permissionDescriptor(words);
+    if (type === T.IEC_INV) return this.#interruptDescriptor(words);
     if (type === T.PAGE_GRP_RESP) this.#pageGroupResponse(words);
     return true;
   }
@@ -148,11 +162,12 @@ export class InvalidationCommands {
   context(granularity: number, did: number, sid: number, functionMask: number, ttm: number) {
     const cache = this.#caches.context;
     const scalable = ttm !== TTM.LEGACY;
+    const own = did & this.#didMask;
     if (granularity === GRANULARITY.GLOBAL) return this.#count(cache.invalidateAll());
     if (granularity === GRANULARITY.DOMAIN)
-      return this.#count(scalable ? cache.invalidateAll() : cache.invalidateDomain(did));
+      return this.#count(scalable ? cache.invalidateAll() : cache.invalidateDomain(own));
     if (granularity !== GRANULARITY.SELECTIVE) return false;
-    return this.#count(cache.invalidateDevice(sid, functionMask, scalable ? -1 : did));
+    return this.#count(cache.invalidateDevice(sid, functionMask, scalable ? -1 : own));
   }
 
   #iotlbDescriptor(words: Int32Array): boolean {
@@ -166,17 +181,18 @@ export class InvalidationCommands {
   /** IOTLB invalidation; false when the granularity or the address mask is not supported. */
   iotlb(granularity: number, did: number, pfn: number, addressMask: number): boolean {
     const { iotlb } = this.#caches;
+    const { pageSelective, mamv, mgawBits } = this.#features;
+    const own = did & this.#didMask;
     if (granularity === GRANULARITY.GLOBAL) return this.#count(iotlb.invalidateAll());
-    if (granularity === GRANULARITY.DOMAIN) return this.#count(iotlb.invalidateDomain(did));
-    if (granularity !== GRANULARITY.SELECTIVE || !this.#features.pageSelective) return false;
-    if (addressMask > this.#features.mamv) return false;
-    return this.#count(iotlb.invalidatePages(did, pfn, addressMask));
+    if (granularity === GRANULARITY.DOMAIN) return this.#count(iotlb.invalidateDomain(own));
+    if (granularity !== GRANULARITY.SELECTIVE || !pageSelective || addressMask > mamv) return false;
+    return this.#count(iotlb.invalidatePages(own, pfn % 2 ** (mgawBits - 12), addressMask));
   }
 
   #pasidIotlbDescriptor(words: Int32Array): boolean {
     const lo = words[0] as number;
     const granularity = (lo & P_IOTLB_INV_DSC.fields.G.mask) >>> P_IOTLB_INV_DSC.fields.G.shift;
-    const did = lo >>> 16;
+    const did = (lo >>> 16) & this.#didMask;
     const pasid = (words[1] as number) & 0xf_ffff;
     if (granularity === P_IOTLB_GRANULARITY.PASID)
       return this.#count(this.#caches.iotlb.invalidatePasid(did, pasid));
@@ -194,7 +210,7 @@ export class InvalidationCommands {
   #pasidCacheDescriptor(words: Int32Array): boolean {
     const lo = words[0] as number;
     const granularity = (lo & PC_INV_DSC.fields.G.mask) >>> PC_INV_DSC.fields.G.shift;
-    const did = lo >>> 16;
+    const did = (lo >>> 16) & this.#didMask;
     const cache = this.#caches.pasid;
     if (granularity === PC_GRANULARITY.GLOBAL) return this.#count(cache.invalidateAll());
     if (granularity === PC_GRANULARITY.DOMAIN) return this.#count(cache.invalidateDomain(did));
@@ -202,13 +218,54 @@ export class InvalidationCommands {
     return this.#count(cache.invalidatePasid(did, (words[1] as number) & 0xf_ffff));
   }
 
+  #permissionDescriptor(words: Int32Array): boolean {
+    const { G, AM, IH } = HPT_INV_DSC.fields;
+    const lo = words[0] as number;
+    const cache = this.#caches.hostPermission;
+    const granularity = (lo & G.mask) >>> G.shift;
+    if (granularity === GRANULARITY.GLOBAL) return this.#count(cache.invalidateAll());
+    const paged = granularity === GRANULARITY.SELECTIVE;
+    if (!paged && granularity !== GRANULARITY.DOMAIN) return false;
+    const low = words[2] as number;
+    const pages = 2 ** (low & AM.mask);
+    const pfn = frameOf(low, words[3] as number) % 2 ** (this.#features.hawBits - 12);
+    const firstPfn = paged ? pfn - (pfn % pages) : 0;
+    return this.#count(
+      cache.invalidate({
+        topLevel: ((low & IH.mask) >>> IH.shift) + 1,
+        did: (lo >>> 16) & this.#didMask,
+        firstPfn,
+        lastPfn: paged ? firstPfn + pages - 1 : Number.POSITIVE_INFINITY,
+      }),
+    );
+  }
+
+  #interruptDescriptor(words: Int32Array): boolean {
+    const { G, IM, IIDX } = IEC_INV_DSC.fields;
+    const lo = words[0] as number;
+    if ((lo & G.mask) >>> G.shift === IEC_GRANULARITY.GLOBAL)
+      return this.#count(this.#interrupts.invalidateAll());
+    const count = 2 ** ((lo & IM.mask) >>> IM.shift);
+    const index = (words[1] as number) & IIDX.mask;
+    return this.#count(this.#interrupts.invalidate(index - (index % count), count));
+  }
+
+  /** A side effect of GCMD: the interrupt entry cache is emptied. */
+  invalidateInterrupts(text: string): void {
+    this.watched({ text, did: -1, about: 'interrupts', implicit: true }, () => {
+      this.#interrupts.invalidateAll();
+      return true;
+    });
+  }
+
   /** Send a device-TLB invalidation to the device of {@link deviceTlbSource}. */
   deviceTlb(words: Int32Array, withPasid: boolean): InvalidationAnswer {
     const [w1, w2, w3] = [words[1], words[2], words[3]] as [number, number, number];
     const sBit = withPasid ? P_DEV_TLB_INV_DSC.fields.S.mask : DEV_TLB_INV_DSC.fields.S.mask;
     const sid = deviceTlbSource(words, withPasid);
-    const pasid = withPasid ? w1 & 0xf_ffff : -1;
     const global = withPasid && (w2 & P_DEV_TLB_INV_DSC.fields.GI.mask) !== 0;
+    // GI=1 is about every PASID: the one in the descriptor does not matter.
+    const pasid = withPasid && !global ? w1 & 0xf_ffff : NO_PASID;
     const sizeLg2 = deviceTlbSizeLg2((w2 & sBit) !== 0, w2, w3);
     const frame = frameOf(w2, w3);
     const first = sizeLg2 >= 64 ? 0 : frame - (frame % 2 ** (sizeLg2 - 12));

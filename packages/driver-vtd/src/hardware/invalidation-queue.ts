@@ -8,6 +8,7 @@ import { INVALIDATION_ANSWER } from '@iommukit/core';
 import {
   CC_INV_DSC,
   DEV_TLB_INV_DSC,
+  HPT_INV_DSC,
   IEC_INV_DSC,
   INV_WAIT_DSC,
   IOTLB_INV_DSC,
@@ -76,6 +77,7 @@ function kindsFor(features: Features): (DescriptorKind | undefined)[] {
   know(T.PC_INV, PC_INV_DSC as unknown as Layout, true, true);
   know(T.P_DEV_TLB_INV, P_DEV_TLB_INV_DSC as unknown as Layout, features.deviceTlb, true);
   know(T.PAGE_GRP_RESP, PAGE_GRP_RESP_DSC as unknown as Layout, features.pageRequests, true);
+  know(T.HPT_INV, HPT_INV_DSC as unknown as Layout, features.hostPermission, true);
   return kinds;
 }
 

@@ -3,35 +3,27 @@
  *
  * @spec VT-d 11 (registers), 6.6 (set root table pointer), 11.4.4 (global command and status)
  */
-import type { AtsCompletion, PageRequest, TranslationAgent } from '@iommukit/core';
-import {
-  CCMD,
-  ECMD,
-  FECTL,
-  FSTS,
-  GCMD,
-  ICS,
-  IECTL,
-  IOTLB,
-  IQT,
-  PECTL,
-  PMEN,
-  PRS,
-  TTM,
-  VCMD,
-} from '../spec/registers.ts';
+import type {
+  AtsCompletion,
+  InterruptMessage,
+  PageRequest,
+  TranslationAgent,
+} from '@iommukit/core';
+import { FECTL, IECTL, PECTL, TTM } from '../spec/registers.ts';
 import { Caches } from './caches.ts';
 import { featuresOf } from './capabilities.ts';
-import { executeEnhancedCommand } from './enhanced-command.ts';
 import { EventUnit } from './event-unit.ts';
 import { Explainer, type ExplainRequest, type Explanation } from './explain.ts';
 import { type FaultDetails, FaultRecorder } from './fault-recording.ts';
 import { GlobalCommand } from './global-command.ts';
+import { InterruptCache } from './interrupt-cache.ts';
+import { InterruptRemapper } from './interrupt-remapping.ts';
 import { InvalidationCommands } from './invalidation-commands.ts';
 import { InvalidationQueue } from './invalidation-queue.ts';
 import type { VtdHardwareOptions, VtdSnapshot, VtdStats } from './options.ts';
 import { PageRequestQueue } from './page-request-queue.ts';
 import { ProtectedMemory } from './protected-memory.ts';
+import { registerEffects } from './register-effects.ts';
 import { RegisterFile } from './register-file.ts';
 import { RegisterInvalidation } from './register-invalidation.ts';
 import { RegisterWindow } from './register-window.ts';
@@ -39,18 +31,21 @@ import { RequestEngine } from './requests.ts';
 import { Sanitizer } from './sanitizer.ts';
 import { Translator } from './translate.ts';
 import { restoreUnit, type StatefulParts, saveUnit, statsOf } from './unit-state.ts';
-import { executeVirtualCommand, type PasidAllocator, PasidPool } from './virtual-command.ts';
+import { type PasidAllocator, PasidPool } from './virtual-command.ts';
 
 /** A VT-d unit as software and devices see it. */
 export class VtdHardware extends RegisterWindow implements TranslationAgent {
   readonly registerBase: number;
   readonly caches: Caches;
+  /** Interrupt remapping table entries, by index. */
+  readonly interruptCache = new InterruptCache();
   /** Findings, when the unit was made with `sanitize`. */
   readonly sanitizer: Sanitizer | undefined;
   readonly #translator: Translator;
   readonly #explained: Translator;
   readonly #explainer: Explainer;
   readonly #engine: RequestEngine;
+  readonly #interrupts: InterruptRemapper;
   readonly #faults: FaultRecorder;
   readonly #global: GlobalCommand;
   readonly #stateful: StatefulParts;
@@ -81,7 +76,7 @@ export class VtdHardware extends RegisterWindow implements TranslationAgent {
     this.#pageEvent = new EventUnit(this.registers, bus, PECTL.offset);
     this.#faults = new FaultRecorder(this.registers, this.#faultEvent, features, addressBits);
     this.#translator = new Translator(memory, features, this.caches, coherent);
-    this.#commands = new InvalidationCommands(this.caches, features, bus);
+    this.#commands = new InvalidationCommands(this.caches, this.interruptCache, features, bus);
     this.#registerInvalidation = new RegisterInvalidation(this.registers, features, this.#commands);
     this.#queue = new InvalidationQueue(
       this.registers,
@@ -95,8 +90,16 @@ export class VtdHardware extends RegisterWindow implements TranslationAgent {
     this.#pasids = options.pasidAllocator ?? new PasidPool(features.pasidBits);
     const dry = (readCaches: boolean) =>
       new Translator(memory, features, this.caches, coherent).dry(readCaches);
+    const remapper = (faults: Pick<FaultRecorder, 'record'>) =>
+      new InterruptRemapper(this.registers, memory, features, this.interruptCache, faults);
+    this.#interrupts = remapper(this.#faults);
     if (options.sanitize)
-      this.sanitizer = new Sanitizer(memory, this.caches, this.#translator, dry(false));
+      this.sanitizer = new Sanitizer(
+        memory,
+        { dma: this.caches, interrupts: this.interruptCache },
+        { translator: this.#translator, interrupts: this.#interrupts },
+        dry(false),
+      );
     this.#commands.watcher = this.sanitizer;
     const parts = {
       translator: this.#translator,
@@ -105,11 +108,12 @@ export class VtdHardware extends RegisterWindow implements TranslationAgent {
       faults: this.#faults,
       pageRequests: this.#pageRequests,
       protectedMemory: this.#protectedMemory,
+      interrupts: this.#interrupts,
       sanitizer: this.sanitizer,
     };
     this.#engine = new RequestEngine(parts);
     this.#explained = dry(true);
-    this.#explainer = new Explainer({ ...parts, translator: this.#explained });
+    this.#explainer = new Explainer({ ...parts, translator: this.#explained }, remapper);
     this.#stateful = {
       ...parts,
       pageRequests: this.#pageRequests,
@@ -118,17 +122,29 @@ export class VtdHardware extends RegisterWindow implements TranslationAgent {
       queue: this.#queue,
       commands: this.#commands,
       pasids: this.#pasids,
+      interruptCache: this.interruptCache,
     };
     this.#global = new GlobalCommand({ ...this.#stateful, features });
-    this.#effects = this.#effectsOf();
+    this.#effects = registerEffects({
+      ...this.#stateful,
+      features,
+      global: this.#global,
+      registerInvalidation: this.#registerInvalidation,
+      faultEvent: this.#faultEvent,
+      completionEvent: this.#completionEvent,
+      pageEvent: this.#pageEvent,
+      protectedMemoryWritten: () => this.#protectedMemoryWritten(),
+    });
+    this.#engine.refresh();
   }
 
   /**
    * Untranslated DMA to one page. @hot
    *
    * @param iovaPfn 4 KiB frame of the 64-bit address
-   * @returns 4 KiB frame to access, `-reason` when blocked for a fault reason, -256 when blocked
-   *   without one
+   * @returns 4 KiB frame to access, `-reason` when blocked for a fault reason, -256
+   *   (`BLOCKED_SILENTLY`) when blocked without one, -257 (`INTERRUPT_REQUEST`) when the write is an
+   *   interrupt request that {@link remapInterrupt} must see
    */
   translatePage(rid: number, pasid: number, iovaPfn: number, access: number): number {
     return this.#engine.translatePage(rid, pasid, iovaPfn, access);
@@ -156,12 +172,34 @@ export class VtdHardware extends RegisterWindow implements TranslationAgent {
   }
 
   /**
+   * An interrupt request: a device's write to FEEx_xxxxh without PASID. Where remapping is off the
+   * message is the request itself.
+   *
+   * @param address byte address; bits 1:0 do not matter
+   * @param data what is written, u32
+   * @param bytes size of the write; an interrupt request has 4
+   * @param message filled when there is something to deliver
+   * @returns 1 deliver `message`, 0 taken with nothing to deliver (posted without notification),
+   *   `-reason` when blocked
+   * @throws {RangeError} for an address outside FEEx_xxxxh
+   */
+  remapInterrupt(
+    rid: number,
+    address: number,
+    data: number,
+    bytes: number,
+    message: InterruptMessage,
+  ): number {
+    return this.#interrupts.remap(rid, address, data, bytes, message);
+  }
+
+  /**
    * Replay a request as a trace; nothing changes.
    * @throws {RangeError} when the address has more than 64 bits
    */
   explain(request: ExplainRequest): Explanation {
     this.#explained.follow(this.#translator);
-    return this.#explainer.explain(request, this.#engine.state.enabled);
+    return this.#explainer.explain(request, this.#engine.state.enabled, this.#interrupts.table);
   }
 
   protected written(offset: number, value: number): void {
@@ -181,46 +219,9 @@ export class VtdHardware extends RegisterWindow implements TranslationAgent {
     this.#faults.recordWritten();
   }
 
-  /** What a write to each register starts, by offset of the dword that starts it. */
-  #effectsOf(): Map<number, (written: number) => void> {
-    const { features } = this;
-    const effects = new Map<number, (written: number) => void>([
-      [GCMD.offset, (written) => this.#global.execute(written)],
-      [FSTS.offset, () => this.#faultStatusWritten()],
-      [FECTL.offset, () => this.#faultEvent.controlWritten()],
-      [CCMD.offset + 4, () => this.#registerInvalidation.context(this.#translator.ttm)],
-      [
-        features.ivaOffset + IOTLB.offset + 4,
-        () => this.#registerInvalidation.iotlb(this.#translator.ttm),
-      ],
-      [PMEN.offset, () => this.#protectedMemoryWritten()],
-    ]);
-    if (features.qi) {
-      effects.set(IQT.offset, () => this.#global.runQueue());
-      effects.set(ICS.offset, () => this.#queue.completionWritten());
-      effects.set(IECTL.offset, () => this.#completionEvent.controlWritten());
-    }
-    if (features.pageRequests) {
-      effects.set(PRS.offset, () => this.#pageRequests.statusWritten());
-      effects.set(PECTL.offset, () => this.#pageEvent.controlWritten());
-    }
-    if (features.virtualCommands)
-      effects.set(VCMD.offset, () => executeVirtualCommand(this.registers, this.#pasids));
-    if (features.enhancedCommands)
-      effects.set(ECMD.offset, () => executeEnhancedCommand(this.registers));
-    return effects;
-  }
-
   #protectedMemoryWritten(): void {
     this.#protectedMemory.update(this.registers, this.features);
     this.#engine.refresh();
-  }
-
-  #faultStatusWritten(): void {
-    this.#faults.statusWritten();
-    if (!this.features.qi) return;
-    this.#queue.statusWritten();
-    this.#global.runQueue();
   }
 
   /**
@@ -230,6 +231,8 @@ export class VtdHardware extends RegisterWindow implements TranslationAgent {
   reset(kind: 'cold' | 'warm' = 'cold'): void {
     this.registers.reset(kind === 'warm');
     this.caches.invalidateAll();
+    this.interruptCache.invalidateAll();
+    this.#interrupts.reset();
     this.#translator.rootTable = 0;
     this.#translator.ttm = TTM.LEGACY;
     this.#translator.ssirwe = false;

@@ -54,6 +54,20 @@ export function writeDword(memory: HardwareMemory, pa: number, value: number): b
 
 /**
  * Set bits of a dword in one atomic read-modify-write.
+ * @returns what it held before; undefined when nothing answers or the memory is read-only
+ */
+export function atomicFetchOr(
+  memory: HardwareMemory,
+  pa: number,
+  bits: number,
+): number | undefined {
+  const region = memory.regionAt(pa);
+  if (region === undefined || region.readOnly === true) return undefined;
+  return Atomics.or(region.i32, (pa - region.base) >>> 2, bits);
+}
+
+/**
+ * Set bits of a dword in one atomic read-modify-write.
  * @returns false when nothing answers or the memory is read-only
  */
 export function atomicSetBits(memory: HardwareMemory, pa: number, bits: number): boolean {

@@ -4,6 +4,8 @@
 import type { BusPort } from '@iommukit/core';
 import type { CachesSnapshot } from './caches.ts';
 import type { VtdCapabilities } from './capabilities.ts';
+import type { InterruptCacheEntry } from './interrupt-cache.ts';
+import type { InterruptTable } from './interrupt-remapping.ts';
 import type { HardwareMemory } from './memory.ts';
 import type { SanitizerSnapshot } from './sanitizer-findings.ts';
 import type { PasidAllocator } from './virtual-command.ts';
@@ -56,6 +58,9 @@ export interface VtdStats {
   readonly superfluousInvalidations: number;
   readonly entriesInvalidated: number;
   readonly pageResponses: number;
+  readonly interrupts: number;
+  readonly interruptsPosted: number;
+  readonly interruptsBlocked: number;
 }
 
 /** State of a unit; memory is not part of it. */
@@ -67,6 +72,10 @@ export interface VtdSnapshot {
   readonly ssirwe: boolean;
   readonly nextFaultIndex: number;
   readonly timedOutSid: number;
+  /** What SIRTP latched. */
+  readonly interruptTable: InterruptTable;
+  /** Interrupt entry cache. */
+  readonly interruptEntries: readonly InterruptCacheEntry[];
   readonly pasids: readonly number[];
   /** Where cache entries came from; only of a unit that has a sanitizer. */
   readonly sanitizer?: SanitizerSnapshot;

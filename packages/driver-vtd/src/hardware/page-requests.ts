@@ -33,6 +33,7 @@ export class PageRequestService {
     const { features, pageRequests } = this.#parts;
     if (!this.#state.enabled || !features.pageRequests) return;
     this.#translator.fpd = false;
+    this.#parts.sanitizer?.begin(request.rid, request.pasid);
     const reason = this.#pageRequestReason(request);
     if (reason !== 0) {
       this.#report.pageRequest(request, reason);

@@ -23,6 +23,9 @@ export const PASID_INFO = {
   REASON_SHIFT: 24,
 } as const;
 
+/** Where HPTSZ stands in `hptTag`, above HPTDID. */
+export const HPT_SIZE_SHIFT = 16;
+
 const WAYS = 4;
 const SETS_LG2 = 10;
 const DOMAINS = 0x1_0000;
@@ -44,6 +47,9 @@ export class PasidCache {
   /** 4 KiB frames of the tables; a nested first-stage table is guest physical. */
   readonly ssRoot = new Float64Array(WAYS << SETS_LG2);
   readonly fsRoot = new Float64Array(WAYS << SETS_LG2);
+  /** Host permission table: 4 KiB frame of its root, and HPTDID with HPTSZ above it. */
+  readonly hptRoot = new Float64Array(WAYS << SETS_LG2);
+  readonly hptTag = new Int32Array(WAYS << SETS_LG2);
 
   #set(rid: number, pasid: number): number {
     const mixed = Math.imul(rid + Math.imul(pasid, 0x2545_f491), 0x9e37_79b1);
@@ -165,6 +171,8 @@ export class PasidCache {
       did: this.did.slice(),
       ssRoot: this.ssRoot.slice(),
       fsRoot: this.fsRoot.slice(),
+      hptRoot: this.hptRoot.slice(),
+      hptTag: this.hptTag.slice(),
     };
   }
 
@@ -177,6 +185,8 @@ export class PasidCache {
     this.did.set(state.did);
     this.ssRoot.set(state.ssRoot);
     this.fsRoot.set(state.fsRoot);
+    this.hptRoot.set(state.hptRoot);
+    this.hptTag.set(state.hptTag);
     for (let place = 0; place < this.info.length; place++)
       if (this.info[place] !== 0) this.#chain(place);
   }
@@ -190,4 +200,6 @@ export interface PasidCacheSnapshot {
   readonly did: Int32Array;
   readonly ssRoot: Float64Array;
   readonly fsRoot: Float64Array;
+  readonly hptRoot: Float64Array;
+  readonly hptTag: Int32Array;
 }

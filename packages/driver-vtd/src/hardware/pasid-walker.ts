@@ -11,7 +11,7 @@ import type { Features } from './capabilities.ts';
 import { anyReserved, didReserved } from './context-walker.ts';
 import { type HardwareMemory, readDwords } from './memory.ts';
 import { highMaskAbove, joinAddress, joinFrame } from './page-index.ts';
-import { PASID_INFO, type PasidCache } from './pasid-cache.ts';
+import { HPT_SIZE_SHIFT, PASID_INFO, type PasidCache } from './pasid-cache.ts';
 import type { TraceSink } from './trace.ts';
 
 const PAGE = 0xffff_f000 | 0;
@@ -21,7 +21,7 @@ const FPD = maskOf(PASID_DIR_ENTRY, 'FPD')[0] as number;
 
 /** Fields that are reserved because the unit lacks what they control. */
 function absentFields(features: Features): Field[] {
-  const absent: Field[] = [E.HPTSZ, E.HPTPFD, E.HPTPTR, E.HPTDID];
+  const absent: Field[] = [];
   const need = (has: boolean, ...fields: Field[]) => {
     if (!has) absent.push(...fields);
   };
@@ -32,6 +32,7 @@ function absentFields(features: Features): Field[] {
   need(features.supervisor, E.SRE);
   need(features.firstStage, E.FSPM);
   need(features.extendedAccessed, E.EAFE);
+  need(features.hostPermission, E.HPTSZ, E.HPTPFD, E.HPTPTR, E.HPTDID);
   return absent;
 }
 
@@ -55,11 +56,11 @@ function setMasks(masks: Int32Array, field: Field, on: boolean): void {
 function reservedFor(features: Features, pgtt: number): Int32Array {
   const masks = Int32Array.from(PASID_ENTRY.reservedMasks);
   const above = highMaskAbove(features.hawBits, 63);
-  masks[1] = (masks[1] as number) | above;
-  masks[5] = (masks[5] as number) | above;
-  didReserved(E.DID, features.didBits).forEach((mask, word) => {
-    masks[word] = (masks[word] as number) | mask;
-  });
+  for (const word of [1, 5, 9]) masks[word] = (masks[word] as number) | above;
+  for (const field of [E.DID, E.HPTDID])
+    didReserved(field, features.didBits).forEach((mask, word) => {
+      masks[word] = (masks[word] as number) | mask;
+    });
   for (const field of absentFields(features)) setMasks(masks, field, true);
   for (const field of ignoredFields(pgtt)) setMasks(masks, field, false);
   return masks;
@@ -73,6 +74,9 @@ export class PasidWalker {
   /** 4 KiB frames of the tables. */
   ssRoot = 0;
   fsRoot = 0;
+  /** Host permission table, as the cache keeps it. */
+  hptRoot = 0;
+  hptTag = 0;
   trace: TraceSink | undefined;
   /** Answer from the cache. */
   readCache = true;
@@ -115,6 +119,7 @@ export class PasidWalker {
       this.did = cache.did[place] as number;
       this.ssRoot = cache.ssRoot[place] as number;
       this.fsRoot = cache.fsRoot[place] as number;
+      if (this.#features.hostPermission) this.#takePermissionTable(place);
       this.trace?.cache('PASID cache', true, `PASID ${pasid.toString(16)}h`);
       this.#remember(rid, pasid);
       return info >>> PASID_INFO.REASON_SHIFT;
@@ -130,6 +135,11 @@ export class PasidWalker {
     return reason;
   }
 
+  #takePermissionTable(place: number): void {
+    this.hptRoot = this.#cache.hptRoot[place] as number;
+    this.hptTag = this.#cache.hptTag[place] as number;
+  }
+
   /** The fields answer the next request of the same PASID, unless the cache changes. */
   #remember(rid: number, pasid: number): void {
     this.#lastRid = this.trace === undefined ? rid : -1;
@@ -142,6 +152,8 @@ export class PasidWalker {
     const place = cache.placeFor(rid, pasid);
     const info = this.info | PASID_INFO.VALID | (reason << PASID_INFO.REASON_SHIFT);
     cache.keep(place, info, reason === 0 ? this.did : 0, this.ssRoot, this.fsRoot);
+    cache.hptRoot[place] = this.hptRoot;
+    cache.hptTag[place] = this.hptTag;
   }
 
   #load(layout: Layout, address: number, count: number, doc: string): boolean {
@@ -182,6 +194,9 @@ export class PasidWalker {
     const fspm = (flags & E.FSPM.mask) >>> E.FSPM.shift;
     this.ssRoot = joinFrame(lo, words[1] as number);
     this.fsRoot = joinFrame(flags, words[5] as number);
+    const size = (words[8] as number) & E.HPTSZ.mask;
+    this.hptRoot = joinFrame(words[8] as number, words[9] as number);
+    this.hptTag = ((words[10] as number) & E.HPTDID.mask) | (size << HPT_SIZE_SHIFT);
     if (!this.#supported(pgtt, aw, fspm)) return FAULT_REASON.PASID_INVALID;
     this.did = (words[2] as number) & E.DID.mask;
     this.info |= (pgtt << PASID_INFO.PGTT_SHIFT) | (aw << PASID_INFO.AW_SHIFT);

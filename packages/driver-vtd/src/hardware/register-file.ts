@@ -12,6 +12,7 @@ const MTRR_FIRST = 0x120;
 const MTRR_LAST = 0x218;
 const RECORD_BYTES = 16;
 const SSIRWE = registers.RTADDR.fields.SSIRWE.mask;
+const EIME = registers.IRTA.fields.EIME.mask;
 
 /** Dword index of a register by its offset. */
 const at = (offset: number) => offset >>> 2;
@@ -87,6 +88,7 @@ export class RegisterFile {
     this.#place(registers.IOTLB, features.ivaOffset + registers.IOTLB.offset);
     if (features.memoryTypes) this.writable.fill(0xffff_ffff, at(MTRR_FIRST), at(MTRR_LAST) + 2);
     if (!features.ssInterruptRights) this.#drop(registers.RTADDR.offset, SSIRWE);
+    if (!features.extendedInterrupts) this.#drop(registers.IRTA.offset, EIME);
     this.#placeCapabilities(features);
     this.values.set(this.#resets);
   }

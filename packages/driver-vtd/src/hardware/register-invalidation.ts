@@ -65,11 +65,10 @@ export class RegisterInvalidation {
   }
 
   #invalidate(granularity: number, did: number): boolean {
-    const { ivaOffset, mgawBits } = this.#features;
+    const { ivaOffset } = this.#features;
     const lo = this.#registers.get(ivaOffset);
     const hi = this.#registers.get(ivaOffset + 4);
-    const frame = hi * 0x10_0000 + (lo >>> 12);
-    const pfn = frame % 2 ** (mgawBits - 12);
+    const pfn = hi * 0x10_0000 + (lo >>> 12);
     const addressMask = lo & IVA.fields.AM.mask;
     return this.#commands.watched({ text: `IOTLB granularity ${granularity}`, did }, () =>
       this.#commands.iotlb(granularity, did, pfn, addressMask),

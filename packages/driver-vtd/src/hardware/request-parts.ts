@@ -6,6 +6,7 @@ import { ACCESS, type PageRequest } from '@iommukit/core';
 import type { Caches } from './caches.ts';
 import type { Features } from './capabilities.ts';
 import { type FaultDetails, type FaultRecorder, REQUEST_TYPE } from './fault-recording.ts';
+import type { InterruptRemapper } from './interrupt-remapping.ts';
 import type { PageRequestQueue } from './page-request-queue.ts';
 import type { ProtectedMemory } from './protected-memory.ts';
 import { requestType } from './request-rules.ts';
@@ -16,6 +17,12 @@ import { ADDRESS_TYPE } from './translation-request.ts';
 /** Blocked without a fault reason: protected memory, or requests the unit refuses when it is off. */
 export const BLOCKED_SILENTLY = -256;
 
+/**
+ * The write is an interrupt request, which no page answers: address and data go to
+ * `VtdHardware.remapInterrupt`. Returned only while interrupts are remapped or refused.
+ */
+export const INTERRUPT_REQUEST = -257;
+
 /** The parts a request meets. */
 export interface RequestParts {
   readonly translator: Translator;
@@ -24,6 +31,7 @@ export interface RequestParts {
   readonly faults: Pick<FaultRecorder, 'record'>;
   readonly pageRequests: Pick<PageRequestQueue, 'respond' | 'refuses' | 'push'>;
   readonly protectedMemory: ProtectedMemory;
+  readonly interrupts: Pick<InterruptRemapper, 'active'>;
   /** Checks every use of a cached translation. */
   readonly sanitizer?: Sanitizer | undefined;
   /** Change no cache: requests are only explained. */
@@ -36,6 +44,8 @@ export class RequestState {
   enabled = false;
   /** Nothing but the IOTLB decides about a hit. */
   fast = false;
+  /** Writes to FEEx_xxxxh are interrupt requests for this unit, not for the platform behind it. */
+  interrupts = false;
   hits = 0;
   misses = 0;
   bypassed = 0;

@@ -13,6 +13,7 @@ import { PageRequestService } from './page-requests.ts';
 import {
   BLOCKED_SILENTLY,
   FaultReporter,
+  INTERRUPT_REQUEST,
   type RequestParts,
   RequestState,
 } from './request-parts.ts';
@@ -55,14 +56,15 @@ export class RequestEngine {
 
   /** Registers changed: decide again whether the short path is enough. */
   refresh(): void {
-    const { protectedMemory, sanitizer, dry } = this.#parts;
+    const { protectedMemory, sanitizer, dry, interrupts } = this.#parts;
+    this.state.interrupts = interrupts.active;
     this.state.fast =
       this.state.enabled && !protectedMemory.active && sanitizer === undefined && !dry;
   }
 
   /**
    * Untranslated DMA to one page. @hot
-   * @returns frame, `-reason` of a fault, or {@link BLOCKED_SILENTLY}
+   * @returns frame, `-reason` of a fault, {@link BLOCKED_SILENTLY} or {@link INTERRUPT_REQUEST}
    */
   translatePage(rid: number, pasid: number, pfn: number, access: number): number {
     if (!this.state.fast) return this.#slow(rid, pasid, pfn, access);
@@ -99,6 +101,8 @@ export class RequestEngine {
   #slow(rid: number, pasid: number, pfn: number, access: number): number {
     const { protectedMemory, sanitizer } = this.#parts;
     if (!this.state.enabled) {
+      if (this.state.interrupts && pasid < 0 && inInterruptRange(pfn))
+        return this.#interruptRequest(rid, pfn, access);
       this.trace?.rule('GSTS.TES=0: the address passes unchanged');
       this.state.bypassed++;
       return protectedMemory.blocks(pfn) ? BLOCKED_SILENTLY : pfn;
@@ -173,8 +177,8 @@ export class RequestEngine {
   /** D.1 steps 4 to 6: FEEx_xxxxh without PASID is never translated. */
   #interruptRequest(rid: number, pfn: number, access: number): number {
     const plainWrite = (access & WRITE) !== 0 && (access & (READ | ATOMIC)) === 0;
-    if (plainWrite || ((access & ZERO_LENGTH) !== 0 && (access & (WRITE | ATOMIC)) === 0))
-      return pfn;
+    if (plainWrite) return this.state.interrupts ? INTERRUPT_REQUEST : pfn;
+    if ((access & ZERO_LENGTH) !== 0 && (access & (WRITE | ATOMIC)) === 0) return pfn;
     const reason = FAULT_REASON.IR_ILLEGAL_REQUEST;
     this.#translator.fpd = false;
     if (this.#parts.features.interruptRemapping)

@@ -27,8 +27,8 @@ export const TABLE_LAYOUTS = new Set([
   'FS_TABLE_ENTRY',
 ]);
 
-/** Bits of the low dword that hardware sets by itself. */
-const ACCESSED_BITS: Readonly<Record<string, number>> = {
+/** Bits of the low dword whose change asks for nothing: mostly those that hardware sets itself. */
+const FREE_BITS: Readonly<Record<string, number>> = {
   SS_PML_ENTRY: 0x100,
   SS_TABLE_ENTRY: 0x100,
   SS_PDE_2M: 0x100,
@@ -39,6 +39,9 @@ const ACCESSED_BITS: Readonly<Record<string, number>> = {
   FS_PDE_2M: 0x420,
   FS_PDPE_1G: 0x420,
   FS_PTE: 0x420,
+  // Not by hardware: software may use these four bits as it likes.
+  IRTE: 0xf00,
+  IRTE_POSTED: 0xf00,
 };
 
 /** First of `structures` that no longer reads as it did. */
@@ -50,7 +53,7 @@ export function changeOf(
     const now = new Uint32Array(words.length);
     if (!readDwords(memory, address, now, words.length)) continue;
     const newWords = [...now];
-    const mask = ACCESSED_BITS[structure] ?? 0;
+    const mask = FREE_BITS[structure] ?? 0;
     const differs = newWords.some(
       (word, i) => ((word ^ (words[i] as number)) & ~(i === 0 ? mask : 0)) !== 0,
     );
@@ -68,10 +71,38 @@ export interface StaleEntry {
   readonly pasid: number;
   /** Absent for context and PASID entries. */
   readonly entry?: IotlbEntry | undefined;
+  /** Of permission entries. */
+  readonly iovaPfn?: number;
+  readonly level?: number | undefined;
+  readonly interruptIndex?: number | undefined;
 }
 
 /** The commands that a change asks for; `undefined` = the root pointer changed. */
 export function dueFor(
+  change: StructureChange | undefined,
+  stale: StaleEntry,
+  scalable: boolean,
+): string[] {
+  const { kind, interruptIndex = 0 } = stale;
+  if (kind === 'stale-interrupt')
+    return [change === undefined ? 'iec_inv global' : `iec_inv index ${hex(interruptIndex)}`];
+  return kind === 'stale-permission'
+    ? [permissionDue(change, stale)]
+    : translationDue(change, stale, scalable);
+}
+
+/** Changes of the tables themselves ask for a page, changes above them for the whole domain. */
+function permissionDue(
+  change: StructureChange | undefined,
+  { did, level, iovaPfn = 0 }: StaleEntry,
+): string {
+  const table = change === undefined ? 'root' : TABLES_OF[change.structure];
+  if (table === 'root') return 'hpt_inv global';
+  if (table !== undefined) return `hpt_inv domain ${did}, all levels`;
+  return `hpt_inv page ${hex(iovaPfn * 4096)} of domain ${did}, levels 1 to ${level}`;
+}
+
+function translationDue(
   change: StructureChange | undefined,
   { kind, rid, did, pasid, entry }: StaleEntry,
   scalable: boolean,

@@ -25,16 +25,25 @@ export interface SanitizerFinding {
     | 'stale-dirty'
     | 'stale-context'
     | 'stale-pasid'
+    /** An entry of a host permission table. */
+    | 'stale-permission'
+    /** An entry of the interrupt remapping table. */
+    | 'stale-interrupt'
     /** IH=1 (no table entry changed) on a range where one did: walk caches may keep it. */
     | 'wrong-hint';
   /** `late`: the due command came after the stale entry had been found. */
   verdict: 'missing' | 'partial' | 'late';
   readonly found: 'use' | 'audit' | 'command';
+  /** Requester; -1 for interrupt entries, which any may use. */
   readonly rid: number;
   /** PASID of the requests, -1 = none. */
   readonly pasid: number;
-  /** First 4 KiB frame of the cached page; -1 for context and PASID entries. */
+  /** First 4 KiB frame of the cached page, or that a permission entry covers; -1 for others. */
   readonly iovaPfn: number;
+  /** Level of a permission entry, 1 to 4. */
+  readonly level?: number;
+  readonly interruptIndex?: number;
+  /** Domain id (HPTDID of permission entries), -1 for interrupt entries. */
   readonly did: number;
   /** What the cache says, and what a fresh walk says. */
   readonly cached: string;
@@ -54,6 +63,8 @@ export interface LoggedCommand {
   readonly text: string;
   /** Domain it is about, -1 = all. */
   readonly did: number;
+  /** Which caches it is about, if not those of translations. */
+  readonly about?: 'permissions' | 'interrupts';
   /** IH=1. */
   readonly hint?: boolean;
   /** A side effect of SRTP or TE, not a command of software. */

@@ -11,6 +11,9 @@ import { hex, type Layout } from '@iommukit/bits';
 import { ACCESS } from '@iommukit/core';
 import { TTM } from '../spec/registers.ts';
 import type { Caches } from './caches.ts';
+import type { HptCacheEntry } from './host-permission-cache.ts';
+import type { InterruptCache } from './interrupt-cache.ts';
+import type { InterruptRemapper, InterruptWatcher } from './interrupt-remapping.ts';
 import { type IotlbEntry, sourceOf, spreadOf } from './iotlb.ts';
 import type { HardwareMemory } from './memory.ts';
 import { type StaleFacts, staleContext, stalePasid } from './sanitizer-audit.ts';
@@ -22,6 +25,10 @@ import type {
   SanitizerSnapshot,
   SeenStructure,
 } from './sanitizer-findings.ts';
+import { wrongHint } from './sanitizer-hint.ts';
+import { interruptKey, staleInterrupt } from './sanitizer-interrupts.ts';
+import { liveKeys } from './sanitizer-live.ts';
+import { permissionKey, stalePermission } from './sanitizer-permissions.ts';
 import { ProvenanceStore, pageKey, pasidKey } from './sanitizer-provenance.ts';
 import { FreshWalk, unpackSource } from './sanitizer-walk.ts';
 import type { TraceSink } from './trace.ts';
@@ -29,8 +36,26 @@ import type { Translator } from './translate.ts';
 
 const LOG_LIMIT = 1024;
 
+/** Which commands a finding lists: those about the same kind of cache. */
+const ABOUT: Readonly<Partial<Record<SanitizerFinding['kind'], LoggedCommand['about']>>> = {
+  'stale-permission': 'permissions',
+  'stale-interrupt': 'interrupts',
+};
+
+/** The caches that are watched. */
+interface WatchedCaches {
+  readonly dma: Caches;
+  readonly interrupts: InterruptCache;
+}
+
+/** What fills and uses them. */
+interface WatchedUnit {
+  readonly translator: Translator;
+  readonly interrupts: InterruptRemapper;
+}
+
 /** Watches one unit. */
-export class Sanitizer implements TraceSink {
+export class Sanitizer implements TraceSink, InterruptWatcher {
   readonly findings: SanitizerFinding[] = [];
   /** Commands after which no stale entry was gone. */
   superfluous = 0;
@@ -39,7 +64,9 @@ export class Sanitizer implements TraceSink {
 
   readonly #memory: HardwareMemory;
   readonly #caches: Caches;
+  readonly #interruptCache: InterruptCache;
   readonly #unit: Translator;
+  readonly #interrupts: InterruptRemapper;
   readonly #fresh: FreshWalk;
   readonly #log: (LoggedCommand & { ordinal: number })[] = [];
   readonly #from = new ProvenanceStore();
@@ -51,15 +78,19 @@ export class Sanitizer implements TraceSink {
   #staleBefore = 0;
 
   /**
-   * @param unit the unit's translator, whose reads are followed
+   * @param unit the unit's translator and remapper, whose reads are followed
    * @param fresh a dry translator that uses no cache
    */
-  constructor(memory: HardwareMemory, caches: Caches, unit: Translator, fresh: Translator) {
+  constructor(memory: HardwareMemory, caches: WatchedCaches, unit: WatchedUnit, fresh: Translator) {
     this.#memory = memory;
-    this.#caches = caches;
-    this.#unit = unit;
-    this.#fresh = new FreshWalk(unit, fresh);
-    unit.trace = this;
+    this.#caches = caches.dma;
+    this.#interruptCache = caches.interrupts;
+    this.#unit = unit.translator;
+    this.#interrupts = unit.interrupts;
+    this.#fresh = new FreshWalk(unit.translator, fresh);
+    unit.translator.trace = this;
+    unit.translator.hostPermission.onFill = (entry) => this.#permissionFilled(entry);
+    unit.interrupts.watcher = this;
   }
 
   /** A request starts. */
@@ -97,13 +128,51 @@ export class Sanitizer implements TraceSink {
 
   /** The IOTLB took an entry. */
   filled(source: number, sizeLg2: number, page: number): void {
-    const key = pageKey(source, sizeLg2, page);
+    this.#cameFrom(pageKey(source, sizeLg2, page));
+  }
+
+  #permissionFilled(entry: HptCacheEntry): void {
+    this.#cameFrom(permissionKey(entry));
+  }
+
+  /** An entry came from the structures of this request. */
+  #cameFrom(key: string): void {
     const context = this.#from.contexts.get(this.#rid)?.structures ?? [];
     const pasid = this.#from.pasids.get(pasidKey(this.#rid, this.#unit.pasidTag))?.structures ?? [];
     const tables = this.#reads.filter(({ structure }) => TABLES_OF[structure] === undefined);
     const above = this.#unit.ttm === TTM.SCALABLE ? [...context, ...pasid] : context;
     this.#from.pages.set(key, this.#provenance([...above, ...tables]));
     this.#open.delete(key);
+  }
+
+  /** The interrupt entry cache took an entry. */
+  interruptFilled(index: number, address: number, words: ArrayLike<number>): void {
+    const key = interruptKey(index);
+    const seen = { structure: 'IRTE', address, words: Array.from(words, (w) => w >>> 0) };
+    this.#from.pages.set(key, this.#provenance([seen]));
+    this.#open.delete(key);
+  }
+
+  /** A cached interrupt remapping table entry is used. */
+  interruptUsed(index: number, words: ArrayLike<number>): void {
+    this.#checkInterrupt(index, words, 'use');
+  }
+
+  #checkInterrupt(index: number, words: ArrayLike<number>, found: 'use' | 'audit'): void {
+    const key = interruptKey(index);
+    const facts = staleInterrupt(index, words, this.#interrupts, found);
+    if (facts) this.#add(key, { ...facts, provenance: this.#from.pages.get(key) });
+  }
+
+  /** A cached host permission table entry decides, or leads to one that does. */
+  permissionUsed(entry: HptCacheEntry): void {
+    this.#checkPermission(entry, 'use');
+  }
+
+  #checkPermission(entry: HptCacheEntry, found: 'use' | 'audit'): void {
+    const key = permissionKey(entry);
+    const facts = stalePermission(entry, this.#unit, this.#fresh, found);
+    if (facts) this.#add(key, { ...facts, provenance: this.#from.pages.get(key) });
   }
 
   /** A cached translation is used for an access. */
@@ -126,10 +195,19 @@ export class Sanitizer implements TraceSink {
   audit(): readonly SanitizerFinding[] {
     const before = this.findings.length;
     for (const entry of this.#caches.iotlb.entries()) this.#auditPage(entry);
+    this.#auditOthers();
+    return this.findings.slice(before);
+  }
+
+  /** Every cache but the IOTLB. */
+  #auditOthers(): void {
     for (const rid of this.#caches.context.requesters()) this.#auditContext(rid);
     for (const { rid, pasid, place } of this.#caches.pasid.entries())
       this.#auditPasid(rid, pasid, place);
-    return this.findings.slice(before);
+    for (const entry of this.#caches.hostPermission.entries())
+      this.#checkPermission(entry, 'audit');
+    for (const { index, words } of this.#interruptCache.entries())
+      this.#checkInterrupt(index, words, 'audit');
   }
 
   #auditPage(entry: IotlbEntry): void {
@@ -186,12 +264,14 @@ export class Sanitizer implements TraceSink {
     const since = provenance?.ordinal ?? 0;
     const seen = this.#log
       .filter(({ ordinal, did }) => ordinal > since && (did === facts.did || did === -1))
+      .filter(({ about }) => about === ABOUT[facts.kind])
       .map(({ text }) => text);
     const verdict = seen.length > 0 ? 'partial' : 'missing';
     const where = change
       ? `${change.structure} at ${hex(change.address)} changed`
       : 'the table pointer changed';
-    const text = `${facts.kind} of requester ${hex(facts.rid)}: cache says ${facts.cached}, tables say ${facts.fresh}; ${where}; ${verdict}: ${due.join(', then ')}`;
+    const whose = facts.rid < 0 ? '' : ` of requester ${hex(facts.rid)}`;
+    const text = `${facts.kind}${whose}: cache says ${facts.cached}, tables say ${facts.fresh}; ${where}; ${verdict}: ${due.join(', then ')}`;
     const finding: SanitizerFinding = { ...facts, verdict, change, due, seen, text };
     this.findings.push(finding);
     this.#open.set(key, finding);
@@ -210,24 +290,8 @@ export class Sanitizer implements TraceSink {
       const page = entry.iovaPfn / 2 ** (entry.pageLg2 - 12);
       const provenance = this.#from.pages.get(pageKey(entry.source, entry.pageLg2, page));
       const change = changeOf(this.#memory, provenance?.structures ?? []);
-      if (change === undefined || !TABLE_LAYOUTS.has(change.structure)) continue;
-      const { rid, pasid } = unpackSource(entry.source);
-      const due = `${text} with IH=0`;
-      this.findings.push({
-        kind: 'wrong-hint',
-        verdict: 'partial',
-        found: 'command',
-        rid,
-        pasid,
-        iovaPfn: entry.iovaPfn,
-        did,
-        cached: hex(entry.pfn * 4096),
-        fresh: 'a table entry that changed',
-        change,
-        due: [due],
-        seen: [text],
-        text: `wrong-hint for requester ${hex(rid)}: ${change.structure} at ${hex(change.address)} changed; partial: ${due}`,
-      });
+      if (change !== undefined && TABLE_LAYOUTS.has(change.structure))
+        this.findings.push(wrongHint(entry, change, text));
     }
   }
 
@@ -249,9 +313,7 @@ export class Sanitizer implements TraceSink {
     const before = this.findings.length;
     const open = new Map(this.#open);
     this.#open.clear();
-    for (const rid of this.#caches.context.requesters()) this.#auditContext(rid);
-    for (const { rid, pasid, place } of this.#caches.pasid.entries())
-      this.#auditPasid(rid, pasid, place);
+    this.#auditOthers();
     const stale = this.findings.length - before;
     this.findings.length = before;
     this.#open.clear();
@@ -262,12 +324,7 @@ export class Sanitizer implements TraceSink {
   /** Findings whose entry is gone now: the command came, but late. */
   #closeFindings(): void {
     if (this.#open.size === 0) return;
-    const live = new Set<string>();
-    for (const { source, pageLg2, iovaPfn } of this.#caches.iotlb.entries())
-      live.add(pageKey(source, pageLg2, iovaPfn / 2 ** (pageLg2 - 12)));
-    for (const rid of this.#caches.context.requesters()) live.add(`context/${rid}`);
-    for (const { rid, pasid } of this.#caches.pasid.entries())
-      live.add(`pasid/${pasidKey(rid, pasid)}`);
+    const live = liveKeys(this.#caches, this.#interruptCache);
     for (const [key, finding] of this.#open) {
       if (live.has(key)) continue;
       finding.verdict = 'late';

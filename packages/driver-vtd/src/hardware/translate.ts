@@ -13,8 +13,10 @@ import type { Caches } from './caches.ts';
 import type { Features } from './capabilities.ts';
 import { CONTEXT } from './context-cache.ts';
 import { createFirstStageRequest, SCALABLE_SS_REASON } from './first-stage-walker.ts';
+import type { HostPermissionTable } from './host-permission-walker.ts';
+import { sourceOf } from './iotlb.ts';
 import type { HardwareMemory } from './memory.ts';
-import { PASID_INFO } from './pasid-cache.ts';
+import { HPT_SIZE_SHIFT, PASID_INFO } from './pasid-cache.ts';
 import { RIGHT, SS_FAIL } from './second-stage-walker.ts';
 import { ADDRESS_TYPE, INTERRUPT_RANGE, type TranslationRequest } from './translation-request.ts';
 import { TranslatorState } from './translator-state.ts';
@@ -246,6 +248,24 @@ export class Translator extends TranslatorState {
     this.noSnoop ||= walker.snoop;
     this.walked = true;
     return this.#outputCheck(FAULT_REASON.INTERRUPT_RANGE);
+  }
+
+  /** The host permission table of the PASID entry that was found last. */
+  get permissionTable(): HostPermissionTable {
+    const { hptRoot, hptTag } = this.pasid;
+    return { root: hptRoot, size: hptTag >>> HPT_SIZE_SHIFT, did: hptTag & 0xffff };
+  }
+
+  /**
+   * A translated request behind a context entry with HPTE=1, which was found before.
+   * @param access sum of `ACCESS` bits
+   * @returns 0, or a fault reason
+   */
+  permittedAddress(rid: number, pasid: number, pfn: number, access: number): number {
+    const entry = pasid >= 0 ? pasid : this.context.ridPasid;
+    const missing = this.pasidEntry(rid, entry) || this.translatedAddress(pfn);
+    if (missing !== 0) return missing;
+    return this.hostPermission.check(sourceOf(rid, pasid, 0), pfn, access, this.permissionTable);
   }
 
   /** Checks of an address that is host physical already. */

@@ -10,6 +10,7 @@ import type { Caches } from './caches.ts';
 import type { Features } from './capabilities.ts';
 import { ContextWalker } from './context-walker.ts';
 import { FirstStageWalker } from './first-stage-walker.ts';
+import { HostPermissionWalker } from './host-permission-walker.ts';
 import type { HardwareMemory } from './memory.ts';
 import { PasidWalker } from './pasid-walker.ts';
 import { SecondStageWalker } from './second-stage-walker.ts';
@@ -52,6 +53,7 @@ export abstract class TranslatorState {
   readonly pasid: PasidWalker;
   readonly secondStage: SecondStageWalker;
   readonly firstStage: FirstStageWalker;
+  readonly hostPermission: HostPermissionWalker;
   protected readonly memory: HardwareMemory;
   protected readonly features: Features;
   /** Do accessed/dirty updates; off while a request is explained. */
@@ -64,6 +66,7 @@ export abstract class TranslatorState {
     this.pasid = new PasidWalker(memory, features, caches.pasid);
     this.secondStage = new SecondStageWalker(memory, features, this.pending);
     this.firstStage = new FirstStageWalker(memory, features, this.pending, this.secondStage);
+    this.hostPermission = new HostPermissionWalker(memory, features, caches.hostPermission);
   }
 
   /** Listen to every structure read; undefined = stop. */
@@ -72,6 +75,7 @@ export abstract class TranslatorState {
     this.pasid.trace = sink;
     this.secondStage.trace = sink;
     this.firstStage.trace = sink;
+    this.hostPermission.trace = sink;
   }
 
   /**
@@ -80,7 +84,7 @@ export abstract class TranslatorState {
    */
   dry(readCaches: boolean): this {
     this.commitUpdates = false;
-    for (const walker of [this.context, this.pasid]) {
+    for (const walker of [this.context, this.pasid, this.hostPermission]) {
       walker.fillCache = false;
       walker.readCache = readCaches;
     }

@@ -4,6 +4,8 @@
 import { GSTS } from '../spec/registers.ts';
 import type { Caches } from './caches.ts';
 import type { FaultRecorder } from './fault-recording.ts';
+import type { InterruptCache } from './interrupt-cache.ts';
+import type { InterruptRemapper } from './interrupt-remapping.ts';
 import type { InvalidationCommands } from './invalidation-commands.ts';
 import type { InvalidationQueue } from './invalidation-queue.ts';
 import type { VtdSnapshot, VtdStats } from './options.ts';
@@ -25,6 +27,8 @@ export interface StatefulParts {
   readonly commands: InvalidationCommands;
   readonly pageRequests: PageRequestQueue;
   readonly pasids: PasidAllocator;
+  readonly interrupts: InterruptRemapper;
+  readonly interruptCache: InterruptCache;
   readonly sanitizer: Sanitizer | undefined;
 }
 
@@ -47,6 +51,9 @@ export function statsOf(parts: StatefulParts): VtdStats {
     superfluousInvalidations: parts.commands.superfluous,
     entriesInvalidated: parts.commands.removed,
     pageResponses: parts.commands.responses,
+    interrupts: parts.interrupts.state.requests,
+    interruptsPosted: parts.interrupts.posted,
+    interruptsBlocked: parts.interrupts.state.blocked,
   };
 }
 
@@ -62,6 +69,8 @@ export function saveUnit(parts: StatefulParts): VtdSnapshot {
     ssirwe,
     nextFaultIndex: faults.nextIndex,
     timedOutSid: queue.timedOutSid,
+    interruptTable: parts.interrupts.table,
+    interruptEntries: parts.interruptCache.entries(),
     pasids: pasids instanceof PasidPool ? pasids.snapshot() : [],
     ...(sanitizer && { sanitizer: sanitizer.snapshot() }),
   };
@@ -85,6 +94,8 @@ export function restoreUnit(parts: StatefulParts, state: VtdSnapshot): void {
   translator.ssirwe = state.ssirwe;
   faults.nextIndex = state.nextFaultIndex;
   queue.timedOutSid = state.timedOutSid;
+  parts.interrupts.table = state.interruptTable;
+  parts.interruptCache.restore(state.interruptEntries);
   if (pasids instanceof PasidPool) pasids.restore(state.pasids);
   parts.sanitizer?.restore(state.sanitizer);
   engine.state.enabled = (registers.get(GSTS.offset) & GSTS.fields.TES.mask) !== 0;

@@ -4,8 +4,24 @@
  */
 import { snapshotCodec } from '@iommukit/core';
 
-const { blob, bool, f64s, i32s, int, list, nat, optional, struct, text, u16, u32, u32s, u64, u8 } =
-  snapshotCodec;
+const {
+  blob,
+  bool,
+  f64,
+  f64s,
+  i32s,
+  int,
+  list,
+  nat,
+  optional,
+  struct,
+  text,
+  u16,
+  u32,
+  u32s,
+  u64,
+  u8,
+} = snapshotCodec;
 
 const PAGING = struct({
   number: u32,
@@ -71,6 +87,14 @@ const HOST = struct({
 
 const TLB_ARRAY = struct({ numbers: list(f64s), words: list(i32s), nextWay: blob, live: nat });
 
+const PERMISSION_ENTRY = struct({
+  source: int,
+  level: u8,
+  tag: nat,
+  did: u32,
+  words: list(u32),
+});
+
 const HARDWARE = struct({
   registers: u32s,
   caches: struct({
@@ -89,14 +113,20 @@ const HARDWARE = struct({
       did: i32s,
       ssRoot: f64s,
       fsRoot: f64s,
+      hptRoot: f64s,
+      hptTag: i32s,
     }),
     iotlb: list(TLB_ARRAY),
+    hostPermission: list(PERMISSION_ENTRY),
   }),
-  rootTable: nat,
+  /** Whatever software wrote, all 64 bits of it. */
+  rootTable: f64,
   ttm: u8,
   ssirwe: bool,
   nextFaultIndex: u32,
   timedOutSid: int,
+  interruptTable: struct({ base: f64, entries: u32, extended: bool }),
+  interruptEntries: list(struct({ index: u32, words: list(u32) })),
   pasids: list(u32),
 });
 

@@ -7,6 +7,8 @@ export * from './context-entry.ts';
 export * from './fault-reasons.ts';
 export * from './fault-record.ts';
 export * from './first-stage-entry.ts';
+export * from './host-permission-entry.ts';
+export * from './interrupt-entry.ts';
 export * from './invalidation-descriptors.ts';
 export * from './page-request.ts';
 export * from './pasid-entry.ts';

@@ -134,15 +134,18 @@ export const P_DEV_TLB_INV_DSC = defineLayout({
   },
 });
 
+/** Granularities of interrupt entry cache invalidation. */
+export const IEC_GRANULARITY = { GLOBAL: 0, INDEX: 1 } as const;
+
 /** Interrupt entry cache invalidation. */
 export const IEC_INV_DSC = defineLayout({
   name: 'IEC_INV_DSC',
   bits: 256,
-  spec: 'VT-d 6.5.2.7',
+  spec: 'VT-d 6.5.2.8',
   doc: 'interrupt entry cache invalidate descriptor',
   fields: {
     TYPE,
-    G: flag(4, '0 global, 1 index'),
+    G: enumeration(4, 4, IEC_GRANULARITY, 'global, index'),
     IM: uint(31, 27, 'index mask: 2^IM entries'),
     IIDX: uint(47, 32, 'first interrupt index'),
   },
@@ -152,7 +155,7 @@ export const IEC_INV_DSC = defineLayout({
 export const INV_WAIT_DSC = defineLayout({
   name: 'INV_WAIT_DSC',
   bits: 256,
-  spec: 'VT-d 6.5.2.8',
+  spec: 'VT-d 6.5.2.9',
   doc: 'invalidation wait descriptor',
   fields: {
     TYPE,
@@ -182,18 +185,18 @@ export const PAGE_GRP_RESP_DSC = defineLayout({
   },
 });
 
-/** Host permission table invalidation; 256-bit queues only. */
+/** Host permission table cache invalidation; 256-bit queues only. */
 export const HPT_INV_DSC = defineLayout({
   name: 'HPT_INV_DSC',
   bits: 256,
-  spec: 'VT-d 6.5.2.11',
-  doc: 'host permission table invalidate descriptor',
+  spec: 'VT-d 6.5.2.7',
+  doc: 'host permission table cache invalidate descriptor',
   fields: {
     TYPE,
-    G: uint(5, 4, '1 global, 2 domain, 3 page'),
+    G: enumeration(5, 4, GRANULARITY, 'global, domain, page'),
     HPTDID: uint(31, 16, 'host permission table domain id'),
-    AM: uint(69, 64, 'address mask'),
-    IH: uint(71, 70, 'invalidation hint'),
+    AM: uint(69, 64, 'address mask: 2^AM pages'),
+    IH: uint(71, 70, 'levels that go: 0 = level 1, 1 = up to 2, 2 = up to 3, 3 = all'),
     ADDR: addr(127, 76, 'page address'),
   },
 });

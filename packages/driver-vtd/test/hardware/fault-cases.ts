@@ -2,6 +2,8 @@
 import { ACCESS, createAtsCompletion } from '@iommukit/core';
 import { LEGACY_PROFILE, type VtdHardwareOptions } from '../../src/hardware/index.ts';
 import { type BenchUnit, toPfn } from './bench-unit.ts';
+import { INTERRUPT_FAULT_CASES } from './interrupt-fault-cases.ts';
+import { PERMISSION_FAULT_CASES } from './permission-fault-cases.ts';
 import {
   FS_ENTRY,
   firstStage,
@@ -293,16 +295,6 @@ export const FAULT_CASES: readonly FaultCase[] = [
     options: { capabilities: { ecap: { IR: 1 } } },
     send: (bench) => bench.read(RID, 0xfee0_1000n),
   },
+  ...PERMISSION_FAULT_CASES,
+  ...INTERRUPT_FAULT_CASES,
 ];
-
-/** Conditions of parts that this model does not have (capability bits read as zero). */
-export const NOT_MODELLED: ReadonlyMap<number, string> = new Map<number, string>([
-  [0x60, 'host permission table: ECAP.HPTS=0'],
-  ...[0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5].map((reason): [number, string] => [
-    reason,
-    'host permission table: ECAP.HPTS=0',
-  ]),
-  ...[0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, 0x2a, 0x2b].map(
-    (reason): [number, string] => [reason, 'interrupt remapping happens outside the DMA path'],
-  ),
-]);

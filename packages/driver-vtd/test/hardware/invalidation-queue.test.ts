@@ -16,7 +16,7 @@ function queue(rtaddr: bigint | number = SCALABLE, wide = true, options = {}) {
   return new BenchUnit(options).setRoot(rtaddr).enableQueue(wide);
 }
 
-describe('queue errors (VT-d 6.5.2.12, IQERCD)', () => {
+describe('queue errors (VT-d 6.5.2.11, IQERCD)', () => {
   const rows: [string, number, (bench: BenchUnit) => void, (() => BenchUnit)?][] = [
     ['tail beyond the queue', IQEI.INVALID_TAIL, (b) => b.unit.writeRegister64(REG.IQT, 0x1000)],
     [
@@ -143,7 +143,7 @@ describe('queue errors (VT-d 6.5.2.12, IQERCD)', () => {
   });
 });
 
-describe('wait descriptors (VT-d 6.5.2.8)', () => {
+describe('wait descriptors (VT-d 6.5.2.9)', () => {
   it('writes status, sets IWC and sends the completion message once', () => {
     const bench = queue();
     const { unit } = bench;
@@ -194,7 +194,7 @@ describe('device-TLB invalidation (VT-d 6.5.2.5, 6.5.2.6)', () => {
       [0x1_2345_0020_0008n, 0x7fff_ffff_ffff_f800n],
       [0x20, 0x12345, 0, 64, false],
     ],
-    ['2 MiB of every PASID', [0x0020_0008n, 0x400f_f801n], [0x20, 0, 0x40000, 21, true]],
+    ['2 MiB of every PASID', [0x5_0020_0008n, 0x400f_f801n], [0x20, -1, 0x40000, 21, true]],
   ])('%s', (_, words, message) => {
     expect(queue().submit(words).bus.deviceTlb).toEqual([message]);
   });
@@ -220,7 +220,7 @@ describe('device-TLB invalidation (VT-d 6.5.2.5, 6.5.2.6)', () => {
   });
 });
 
-describe('device-TLB completions that go wrong (VT-d 6.5.2.10, IQERCD)', () => {
+describe('device-TLB completions that go wrong (VT-d 6.5.2.11, IQERCD)', () => {
   const DEV_TLB = (sid: bigint) => [3n | (sid << 32n), 0x8000_5000n];
   const P_DEV_TLB = (sid: bigint) => [8n | (sid << 16n), 0x8000_5000n];
   const sources = (bench: BenchUnit) => {

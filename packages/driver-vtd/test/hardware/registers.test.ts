@@ -323,7 +323,12 @@ describe('capabilities', () => {
     ['ECAP.NEST=1 needs ECAP.FSTS=1', { ecap: { FSTS: 0, EAFS: 0 } }],
     ['ECAP.SSADS=1 needs ECAP.SMPWCS=1', { ecap: { SMPWCS: 0, EAFS: 0 } }],
     ['ECAP.PRS=1 needs ECAP.DT=1', { ecap: { DT: 0 } }],
-    ['ECAP.HPTS=0 (not part of this model)', { ecap: { HPTS: 1 } }],
+    ['ECAP.PMS=0 (not part of this model)', { ecap: { PMS: 1 } }],
+    ['ECAP.HPT1GPS=1 needs ECAP.HPTS=1', { ecap: { HPT1GPS: 1 } }],
+    ['ECAP.HPTS=1 needs ECAP.DT=1', { ecap: { HPTS: 1, DT: 0, PRS: 0, PDS: 0, NWFS: 0 } }],
+    ['ECAP.EIMER=1 needs ECAP.EIM=1', { ecap: { IR: 1, EIMER: 1 } }],
+    ['ECAP.IRREQ=1 needs ECAP.IR=1', { ecap: { IRREQ: 1 } }],
+    ['CAP.PI=1 needs ECAP.IR=1', { cap: { PI: 1 } }],
     ['CAP.SSLPS is 0, 1 or 3', { cap: { SSLPS: 2 } }],
     ['CAP.SAGAW has bits 1, 2 and 3 only', { cap: { SAGAW: 1 } }],
   ])('%s', (text, capabilities) => {

@@ -133,7 +133,7 @@ describe('VT-d 7.2.3: the fault service', () => {
   });
 });
 
-describe('VT-d 6.5.2.10: devices that answer invalidations badly', () => {
+describe('VT-d 6.5.2.11: devices that answer invalidations badly', () => {
   const FSTS = 0x34;
   const mapped = (answer: keyof typeof INVALIDATION_ANSWER) => {
     const at = bench({ firstStageByDefault: false }, [SVA_DEVICE, { rid: '00:06.0' }]);

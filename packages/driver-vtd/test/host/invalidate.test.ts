@@ -140,7 +140,7 @@ describe('VT-d 6.5.2: the queue', () => {
     expect(queue.isEmpty).toBe(true);
   });
 
-  it('VT-d 6.5.2.10 (IQE): steps over a refused descriptor, runs the rest, then reports', () => {
+  it('VT-d 6.5.2.11 (IQE): steps over a refused descriptor, runs the rest, then reports', () => {
     const { unit, queue, invalidate } = setUp();
     unit.fault = (qw0) => (qw0 === 0x500e2n ? 'iqe' : undefined);
     invalidate.iotlbDomain(4);
@@ -155,7 +155,7 @@ describe('VT-d 6.5.2: the queue', () => {
     expect(unit.descriptors()).toHaveLength(3);
   });
 
-  it('VT-d 6.5.2.10 (ITE): gives up on a device that does not answer, not on the others', () => {
+  it('VT-d 6.5.2.11 (ITE): gives up on a device that does not answer, not on the others', () => {
     const { unit, queue, invalidate } = setUp();
     unit.fault = (qw0) => (qw0 === 0x20_0000_0003n ? 'ite' : undefined);
     invalidate.deviceTlb(0x18, -1, 0, 0);
