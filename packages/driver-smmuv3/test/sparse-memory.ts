@@ -19,6 +19,11 @@ export class SparseMemory {
     return region;
   }
 
+  /** Everything that another memory holds. */
+  copyFrom(other: SparseMemory): void {
+    for (const { base, i32 } of other.#pages.values()) this.regionAt(base).i32.set(i32);
+  }
+
   /** Store a 64-bit word at an 8-aligned address. */
   store(pa: number, value: bigint): void {
     const { base, i32 } = this.regionAt(pa);

@@ -4,7 +4,14 @@
  *
  * @spec SMMUv3 3.21 (caching of configuration), 3.17 (TLB tagging)
  */
-import { ANY_TAG, ContextCache, Iotlb, NO_PASID } from '@iommukit/pgtable-fast';
+import {
+  ANY_TAG,
+  ContextCache,
+  type ContextCacheState,
+  Iotlb,
+  type IotlbState,
+  NO_PASID,
+} from '@iommukit/pgtable-fast';
 import type { Stage1Config, StreamConfig } from './configuration.ts';
 import { WRITE_RIGHTS } from './stage2-walker.ts';
 
@@ -60,6 +67,28 @@ export class ConfigCache<T> {
     this.#cache.invalidateAll();
     this.#values.length = 0;
   }
+
+  /** Entries and the order in which they give way, for a snapshot. */
+  save(): ConfigCacheState<T> {
+    const values = [...this.#cache.entries()].flatMap(({ source, pasid }) => {
+      const at = this.#cache.lookup(source, pasid);
+      const value = this.#values[at];
+      return value === undefined ? [] : [{ at, value }];
+    });
+    return { ...this.#cache.save(), values };
+  }
+
+  /** Put a state of a cache of the same size in place. */
+  load({ values, ...cache }: ConfigCacheState<T>): void {
+    this.#cache.load(cache);
+    this.#values.length = 0;
+    for (const { at, value } of values) this.#values[at] = value;
+  }
+}
+
+/** State of a {@link ConfigCache}, plain data. */
+export interface ConfigCacheState<T> extends ContextCacheState {
+  readonly values: readonly { readonly at: number; readonly value: T }[];
 }
 
 /** What requests do with the caches: look up, and put in what they had to fetch. */
@@ -113,4 +142,27 @@ export class Caches implements CacheAccess {
     this.contexts.invalidateAll();
     this.tlb.invalidateAll();
   }
+
+  /** Everything, for a snapshot. */
+  save(): CachesState {
+    return {
+      streams: this.streams.save(),
+      contexts: this.contexts.save(),
+      tlb: this.tlb.save(),
+    };
+  }
+
+  /** Put a state of caches of the same sizes in place. */
+  load({ streams, contexts, tlb }: CachesState): void {
+    this.streams.load(streams);
+    this.contexts.load(contexts);
+    this.tlb.load(tlb);
+  }
+}
+
+/** State of the caches, plain data. */
+export interface CachesState {
+  readonly streams: ConfigCacheState<StreamConfig>;
+  readonly contexts: ConfigCacheState<Stage1Config>;
+  readonly tlb: IotlbState;
 }

@@ -31,6 +31,15 @@ import { Sanitizer } from './sanitizer.ts';
 import { Stalls } from './stalls.ts';
 import { Translator, type TranslatorParts } from './translate.ts';
 import { TranslationCommands } from './translation-commands.ts';
+import {
+  checkUnit,
+  type HardwareState,
+  loadUnit,
+  type StatefulParts,
+  saveUnit,
+  unitFromBytes,
+  unitToBytes,
+} from './unit-snapshot.ts';
 import { UnitState } from './unit-state.ts';
 import {
   commandWatcher,
@@ -251,6 +260,53 @@ export class SmmuHardware {
    */
   explain(request: ExplainRequest): Explanation {
     return this.#explainer.explain(request);
+  }
+
+  /** The unit as bytes: registers, caches, stalled requests. Memory is not part of it. */
+  snapshot(): Uint8Array {
+    return unitToBytes(this.saveState());
+  }
+
+  /**
+   * Put a state back, into a unit of the same capabilities and cache sizes. A sanitizer knows nothing
+   * of where restored entries came from.
+   *
+   * @throws {IommuError} EINVAL, with nothing changed, that names what does not fit
+   */
+  restore(bytes: Uint8Array): void {
+    const state = unitFromBytes(bytes);
+    this.checkState(state);
+    this.loadState(state);
+  }
+
+  /** The unit as plain data, for a larger snapshot. */
+  saveState(): HardwareState {
+    return saveUnit(this.#stateful);
+  }
+
+  /** @throws {IommuError} EINVAL that names what does not fit */
+  checkState(state: HardwareState): void {
+    checkUnit(this.#stateful, state);
+  }
+
+  /** Put a state that {@link checkState} found good in place. */
+  loadState(state: HardwareState): void {
+    loadUnit(this.#stateful, state);
+    this.#events.queue.reload();
+    this.#pageRequests.queue.reload();
+    this.#commands.queue.reload();
+    this.#enablesChanged();
+    this.#reloadState();
+    this.sanitizer?.forget();
+  }
+
+  get #stateful(): StatefulParts {
+    return {
+      bank: this.#bank,
+      caches: this.caches,
+      devices: this.#devices,
+      stalls: this.#stalls,
+    };
   }
 
   /** Read a dword of the register pages; 0 where there is no register. */

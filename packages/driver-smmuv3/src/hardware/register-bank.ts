@@ -50,6 +50,30 @@ export class RegisterBank {
     return this.#values.get(register) as Uint32Array;
   }
 
+  /** u32 halves of all registers, in the order of their declaration. */
+  save(): Uint32Array {
+    return Uint32Array.from([...this.#values.values()].flatMap((words) => [...words]));
+  }
+
+  /** Where {@link save} has the first half of a register. */
+  placeOf(register: Register): number {
+    let place = 0;
+    for (const [known, words] of this.#values) {
+      if (known === register) return place;
+      place += words.length;
+    }
+    return -1;
+  }
+
+  /** Put saved values in place. */
+  load(saved: Uint32Array): void {
+    let at = 0;
+    for (const words of this.#values.values()) {
+      words.set(saved.subarray(at, at + words.length));
+      at += words.length;
+    }
+  }
+
   /** Put every register back to its reset value. */
   reset(): void {
     for (const [register, words] of this.#values) words.set(resetValue(register));

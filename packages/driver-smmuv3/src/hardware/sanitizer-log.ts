@@ -14,7 +14,7 @@ const EVERY_TARGET = -1;
 export type FindingFacts = Omit<SanitizerFinding, 'verdict' | 'change' | 'due' | 'seen' | 'text'>;
 
 /** A command with its number. */
-export type NumberedCommand = LoggedCommand & { readonly ordinal: number };
+type NumberedCommand = LoggedCommand & { readonly ordinal: number };
 
 /** Findings, of which those whose entry is still cached are open. */
 export class FindingLog {
@@ -90,15 +90,8 @@ export class FindingLog {
       .map(({ text }) => text);
   }
 
-  /** The log, for a snapshot. */
-  save(): readonly NumberedCommand[] {
-    return [...this.#log];
-  }
-
-  /** Put a log back; findings stay, none is open. */
-  load(commands: number, log: readonly NumberedCommand[]): void {
-    this.commands = commands;
-    this.#log.splice(0, this.#log.length, ...log);
+  /** No finding is open any more; those that there are stay. */
+  forgetAll(): void {
     this.#open.clear();
   }
 }

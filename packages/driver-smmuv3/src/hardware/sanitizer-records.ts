@@ -78,6 +78,11 @@ export class DeviceRecords {
     return list.filter(isHit);
   }
 
+  /** Forget everything. */
+  clear(): void {
+    this.#given.clear();
+  }
+
   /** Everything, with its stream. */
   *all(): Generator<readonly [sid: number, given: GivenTranslation]> {
     for (const [sid, list] of this.#given) for (const given of list) yield [sid, given];

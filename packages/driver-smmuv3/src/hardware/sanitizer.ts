@@ -202,6 +202,14 @@ export class Sanitizer implements TraceSink {
     for (const { iovaPfn, ssid: tag } of gone) this.#log.close(`device/${sid}/${tag}/${iovaPfn}`);
   }
 
+  /** The caches were replaced by others: nothing is known of where their entries came from. */
+  forget(): void {
+    this.#records.configurations.clear();
+    this.#records.pages.clear();
+    this.#devices.clear();
+    this.#log.forgetAll();
+  }
+
   /**
    * Compare every cache entry with the tables as they are now. What devices hold is not looked at:
    * the unit does not hear of a device that forgets.

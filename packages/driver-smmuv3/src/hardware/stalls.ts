@@ -11,6 +11,7 @@ import type { Fault } from './faults.ts';
 const { STAG, STALL } = EVENT_RECORD.fields;
 const NO_STAG = -1;
 const MAX_TICKET = 2 ** 30;
+const RECORD_DWORDS = 8;
 /** How deep answers of handlers may nest while a request is tried again; the rest waits its turn. */
 const MAX_DEPTH = 8;
 /**
@@ -282,8 +283,70 @@ export class Stalls {
     return tag;
   }
 
+  /** Everything that is kept, for a snapshot. */
+  save(): StallsState {
+    return {
+      nextTicket: this.#nextTicket,
+      nextTag: this.#nextTag,
+      tagged: [...this.#tagged.values()].map(plain),
+      untagged: this.#untagged.map(plain),
+      ready: this.#ready.map(plain),
+      later: this.#later.map(plain),
+    };
+  }
+
+  /** @throws what `bad` makes of the first thing that cannot be; nothing changes */
+  check(state: StallsState, bad: (what: string, value: number, accepted: string) => Error): void {
+    const tags = state.tagged.map(({ stag }) => stag);
+    const { max } = this.#with;
+    if (tags.length > max) throw bad('stalled requests with a tag', tags.length, `at most ${max}`);
+    const stray = tags.find((tag, at) => tag < 0 || tag >= max || tags.indexOf(tag) !== at);
+    if (stray !== undefined)
+      throw bad('a tag that cannot be', stray, `each of 0 to ${max - 1} once`);
+    const records = [...state.tagged, ...state.untagged, ...state.ready, ...state.later];
+    const odd = records.find(({ words }) => words.length !== RECORD_DWORDS);
+    if (odd !== undefined) throw bad('dwords of a record', odd.words.length, `${RECORD_DWORDS}`);
+    const last = max === 0 ? 0 : max - 1;
+    if (state.nextTag > last) throw bad('the next tag', state.nextTag, `0 to ${last}`);
+  }
+
+  /** Put a state that {@link check} found good in place; who sent the requests is not told. */
+  load(state: StallsState): void {
+    this.#nextTicket = state.nextTicket % MAX_TICKET;
+    this.#nextTag = state.nextTag;
+    this.#tagged.clear();
+    for (const stalled of state.tagged) this.#tagged.set(stalled.stag, revived(stalled));
+    this.#untagged.splice(0, this.#untagged.length, ...state.untagged.map(revived));
+    this.#ready.splice(0, this.#ready.length, ...state.ready.map(revived));
+    this.#later.splice(0, this.#later.length, ...state.later.map(revived));
+  }
+
   #tryLater(stalled: Stalled): void {
     this.#tagged.delete(stalled.stag);
     this.#ready.push(stalled);
   }
 }
+
+/** A stalled request at rest. */
+export type StalledState = Omit<Stalled, 'inCall'>;
+
+/** State of {@link Stalls}, plain data. */
+export interface StallsState {
+  readonly nextTicket: number;
+  readonly nextTag: number;
+  readonly tagged: readonly StalledState[];
+  readonly untagged: readonly StalledState[];
+  readonly ready: readonly StalledState[];
+  readonly later: readonly StalledState[];
+}
+
+const plain = ({ inCall: _, words, ...stalled }: Stalled): StalledState => ({
+  ...stalled,
+  words: words.slice(),
+});
+
+const revived = ({ words, ...stalled }: StalledState): Stalled => ({
+  ...stalled,
+  words: words.slice(),
+  inCall: false,
+});

@@ -67,6 +67,7 @@ export const createRig = (options: RigOptions = {}) => {
   const messages: number[] = [];
   const invalidations: SentInvalidation[] = [];
   const responses: PageGroupResponse[] = [];
+  const resumed: (readonly number[])[] = [];
   const device: { answer: InvalidationAnswer } = { answer: INVALIDATION_ANSWER.COMPLETE };
   const unit = new SmmuHardware({
     ...hardware,
@@ -75,6 +76,7 @@ export const createRig = (options: RigOptions = {}) => {
     },
     bus: {
       raiseMessage: (address) => messages.push(address),
+      requestResumed: (sid, ticket, answer) => resumed.push([sid, ticket, answer]),
       invalidateDeviceTlb: (rid, pasid, pfn, sizeLg2, global) => {
         invalidations.push({ rid, pasid, pfn, sizeLg2, global });
         return device.answer;
@@ -126,6 +128,8 @@ export const createRig = (options: RigOptions = {}) => {
     messages,
     invalidations,
     responses,
+    /** StreamID, ticket and answer of stalls that ended. */
+    resumed,
     store,
     put,
     run,
