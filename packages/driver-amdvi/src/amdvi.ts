@@ -28,6 +28,11 @@ export interface AmdviOptions {
   readonly hostAddressBits?: number;
   /** Paging domains without flags use guest (v2) tables where the unit has them; default false. */
   readonly guestTablesByDefault?: boolean;
+  /**
+   * Go no further than Linux 7.3: vIOMMUs offer no nested domains and no invalidation, and page
+   * requests without PASID are answered with failure; default false.
+   */
+  readonly linux73?: boolean;
   /** Most memory that page tables may take, a multiple of 2 MiB; default and limit 4 GiB. */
   readonly maxTableBytes?: number;
   /** Sizes of the hardware's caches. */
@@ -93,12 +98,16 @@ const createUnit = (
   });
   const pool = createPoolIn(machine.memory, hostAddressBits, options.maxTableBytes);
   const index = machine.units.length;
+  const { iotlbSup, npCache } = hardware.features;
+  const linux73 = options.linux73 ?? false;
   const parts = bringUp(hardware, host, {
     name: `${driver.name}${index}`,
     index,
-    firmware: { hostAddressBits, iotlbSup: false, npCache: false },
+    firmware: { hostAddressBits, iotlbSup, npCache },
+    pasidPageRequestsOnly: linux73,
   });
   return new AmdviIommuUnit(hardware, driver, hardware, parts, pool, {
     guestTablesByDefault: options.guestTablesByDefault ?? false,
+    emptyViommus: linux73,
   });
 };

@@ -4,15 +4,17 @@
  * @spec AMD IOMMU 3.4.4 (enable sequence)
  * @linux drivers/iommu/amd/init.c (early_enable_iommu)
  */
+import { encode } from '@iommukit/bits';
 import type { UnitHost } from '@iommukit/core';
 import { HostMemory } from '@iommukit/core';
-import { CONTROL } from '../spec/registers.ts';
-import { type Firmware, readCapabilities } from './capabilities.ts';
+import { CONTROL, MSI_ADDR_HI, MSI_ADDR_LO, MSI_CAP, MSI_DATA } from '../spec/registers.ts';
+import { type Capabilities, type Firmware, nests, readCapabilities } from './capabilities.ts';
 import { CommandBuffer } from './command-buffer.ts';
 import { DeviceTable } from './device-table.ts';
 import { DomainIdAllocator } from './domain-id-allocator.ts';
 import { EventLogService } from './faults.ts';
 import { Invalidate } from './invalidate.ts';
+import { PageRequests } from './page-requests.ts';
 import type { RegisterFile } from './register-file.ts';
 import type { UnitContext } from './unit-context.ts';
 
@@ -25,12 +27,16 @@ export interface BringUpOptions {
   readonly name: string;
   readonly index: number;
   readonly firmware: Firmware;
+  /** Page requests without PASID fail, as in Linux 7.3. */
+  readonly pasidPageRequestsOnly: boolean;
 }
 
 /** A unit that is up. */
 export interface UnitParts {
   readonly context: UnitContext;
   readonly events: EventLogService;
+  /** Absent when the unit takes no page requests. */
+  readonly pageRequests: PageRequests | undefined;
 }
 
 /**
@@ -51,20 +57,6 @@ export const bringUp = (
   table.program(registers);
   const commands = new CommandBuffer(registers, memory);
   commands.program();
-  const events = new EventLogService(registers, memory, host);
-  events.program(host.machine.allocMessageAddress(() => events.service()));
-  const { IOMMU_EN, EVENT_LOG_EN, EVENT_INT_EN, COHERENT, CMD_BUF_EN, INV_TIME_OUT } =
-    CONTROL.fields;
-  registers.writeReg64(
-    CONTROL.offset,
-    IOMMU_EN.mask |
-      EVENT_LOG_EN.mask |
-      EVENT_INT_EN.mask |
-      COHERENT.mask |
-      CMD_BUF_EN.mask |
-      (TIME_OUT_1S << INV_TIME_OUT.shift),
-    0,
-  );
   const context: UnitContext = {
     index: options.index,
     name: options.name,
@@ -77,8 +69,50 @@ export const bringUp = (
     domainIds: new DomainIdAllocator(DOMAIN_ID_BITS),
     devices: new Map(),
   };
+  const events = new EventLogService(context);
+  events.program();
+  const pageRequests = caps.pageRequests
+    ? new PageRequests(context, options.pasidPageRequestsOnly)
+    : undefined;
+  routeMessages(context, events, pageRequests);
+  enable(registers, caps);
   forgetEverything(context);
-  return { context, events };
+  pageRequests?.program();
+  return { context, events, pageRequests };
+};
+
+/** One message for both logs: who sent it, Status says. */
+const routeMessages = (
+  { registers, host }: UnitContext,
+  events: EventLogService,
+  pageRequests: PageRequests | undefined,
+): void => {
+  const address = host.machine.allocMessageAddress(() => {
+    events.service();
+    pageRequests?.service();
+  });
+  registers.writeReg32(MSI_ADDR_LO.offset, address % 2 ** 32);
+  registers.writeReg32(MSI_ADDR_HI.offset, Math.floor(address / 2 ** 32));
+  registers.writeReg32(MSI_DATA.offset, 0);
+  registers.writeReg32(MSI_CAP.offset, MSI_CAP.fields.MSI_EN.mask);
+};
+
+/** Modes stand before the unit begins to translate by them. */
+const enable = (registers: RegisterFile, caps: Capabilities): void => {
+  const modes = {
+    EVENT_LOG_EN: 1,
+    EVENT_INT_EN: 1,
+    COHERENT: 1,
+    CMD_BUF_EN: 1,
+    INV_TIME_OUT: TIME_OUT_1S,
+    GT_EN: caps.guestTables ? 1 : 0,
+    EPH_EN: caps.enhancedPageRequests ? 1 : 0,
+    GCR3_TRP_MODE: nests(caps) ? 1 : 0,
+  };
+  for (const IOMMU_EN of [0, 1]) {
+    const [lo = 0, hi = 0] = encode(CONTROL, { ...modes, IOMMU_EN });
+    registers.writeReg64(CONTROL.offset, lo, hi);
+  }
 };
 
 /** Caches may hold what an earlier owner used. Without INVALIDATE_IOMMU_ALL one by one. */

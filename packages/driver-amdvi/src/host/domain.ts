@@ -11,6 +11,7 @@ import {
   type PageTablePool,
 } from '@iommukit/pgtable-fast';
 import { HAD } from '../spec/device-table-entry.ts';
+import { HOST_PTE } from '../spec/host-table-entry.ts';
 import type { Attachment } from './attachment.ts';
 import { CacheTags, REACH } from './cache-tags.ts';
 import { checkPagingFits } from './compatibility.ts';
@@ -129,6 +130,15 @@ export class AmdviPagingDomain extends TranslatingDomain implements PagingDomain
 
   iovaToFrame(iovaFrame: number): number {
     return iovaFrame > this.apertureLastFrame ? -1 : this.table.translate(iovaFrame);
+  }
+
+  /** The output frame of an IOVA frame that may be written, or -1. Host tables only. */
+  writableFrame(iovaFrame: number): number {
+    const leaf = this.#leaf;
+    if (!this.table.nextLeaf(iovaFrame, iovaFrame + 1, leaf)) return -1;
+    const { word, mask } = HOST_PTE.fields.IW;
+    const entry = [leaf.wordLo, leaf.wordHi];
+    return ((entry[word] as number) & mask) === 0 ? -1 : this.iovaToFrame(iovaFrame);
   }
 
   readRuns(iovaFrame: number, count: number, out: Float64Array): number {

@@ -1,24 +1,16 @@
 import { addressToPfn, decode } from '@iommukit/bits';
-import type { UnitHost, UnrecoverableFault } from '@iommukit/core';
-import { addressHi, addressLo, type HostMemory } from '@iommukit/core';
-import { EVENT, EVENT_BYTES, EVENT_DOC, EVENT_ENTRY } from '../spec/events.ts';
+import type { UnrecoverableFault } from '@iommukit/core';
+import { EVENT, EVENT_DOC, EVENT_ENTRY } from '../spec/events.ts';
 import {
   CONTROL,
   EVENT_LOG_BASE,
   EVENT_LOG_HEAD,
   EVENT_LOG_TAIL,
-  MSI_ADDR_HI,
-  MSI_ADDR_LO,
-  MSI_CAP,
-  MSI_DATA,
   STATUS,
 } from '../spec/registers.ts';
-import type { RegisterFile } from './register-file.ts';
-
-const ENTRIES_LG2 = 9;
-const LOG_BYTES = EVENT_BYTES * 2 ** ENTRIES_LG2;
-const { EVT_OVERFLOW, EVT_LOG_INT } = STATUS.fields;
-const { EVENT_LOG_EN, EVENT_INT_EN } = CONTROL.fields;
+import { LogRing } from './log-ring.ts';
+import { AmdviNestedDomain } from './nesting.ts';
+import type { UnitContext } from './unit-context.ts';
 
 /** Codes that are about this driver's own commands, not about a device. */
 const COMMAND_ERRORS: readonly number[] = [
@@ -30,84 +22,57 @@ const COMMAND_ERRORS: readonly number[] = [
  * Reads the event log and reports faults, whenever the unit sends its message.
  *
  * @spec AMD IOMMU 2.5
- * @linux drivers/iommu/amd/init.c (enable_iommus), iommu.c (iommu_poll_events)
+ * @linux drivers/iommu/amd/iommu.c (iommu_poll_events)
  */
 export class EventLogService {
-  /** Times the log was full and events were lost. */
-  overflows = 0;
   /** Commands of this driver that the unit refused. */
   commandErrors = 0;
-  readonly #registers: RegisterFile;
-  readonly #memory: HostMemory;
-  readonly #host: UnitHost;
-  readonly #log: number;
-  #servicing = false;
+  readonly #unit: UnitContext;
+  readonly #ring: LogRing;
 
-  constructor(registers: RegisterFile, memory: HostMemory, host: UnitHost) {
-    this.#registers = registers;
-    this.#memory = memory;
-    this.#host = host;
-    this.#log = memory.alloc(LOG_BYTES / 4096, 'bring-up', 'the event log');
+  /** @throws {IommuError} ENOMEM */
+  constructor(unit: UnitContext) {
+    this.#unit = unit;
+    const at = {
+      base: EVENT_LOG_BASE.offset,
+      head: EVENT_LOG_HEAD.offset,
+      tail: EVENT_LOG_TAIL.offset,
+      interrupt: STATUS.fields.EVT_LOG_INT.mask,
+      overflow: STATUS.fields.EVT_OVERFLOW.mask,
+      enable: CONTROL.fields.EVENT_LOG_EN.mask,
+      interruptEnable: CONTROL.fields.EVENT_INT_EN.mask,
+    };
+    this.#ring = new LogRing(unit.registers, unit.memory, at, 'the event log');
   }
 
-  /** Program the log and its message; Control switches both on. */
-  program(messageAddress: number): void {
-    const registers = this.#registers;
-    const hi = addressHi(this.#log) | (ENTRIES_LG2 << (EVENT_LOG_BASE.fields.LEN.lo - 32));
-    registers.writeReg64(EVENT_LOG_BASE.offset, addressLo(this.#log), hi);
-    registers.writeReg32(MSI_ADDR_LO.offset, addressLo(messageAddress));
-    registers.writeReg32(MSI_ADDR_HI.offset, addressHi(messageAddress));
-    registers.writeReg32(MSI_DATA.offset, 0);
-    registers.writeReg32(MSI_CAP.offset, MSI_CAP.fields.MSI_EN.mask);
+  /** Times the log was full and events were lost. */
+  get overflows(): number {
+    return this.#ring.overflows;
   }
 
-  /**
-   * Report every event, oldest first. The interrupt status is cleared before the tail is read, and
-   * looked at again in the end: it sends no message while it is set, so an event that came
-   * meanwhile would wait for ever.
-   */
+  /** Tell the unit where the log is. */
+  program(): void {
+    this.#ring.program();
+  }
+
+  /** Report every event, oldest first. */
   service(): void {
-    if (this.#servicing) return;
-    this.#servicing = true;
-    const registers = this.#registers;
-    try {
-      do {
-        registers.writeReg32(STATUS.offset, EVT_LOG_INT.mask);
-        this.#drain();
-        if ((registers.readReg32(STATUS.offset) & EVT_OVERFLOW.mask) !== 0) this.#restart();
-      } while ((registers.readReg32(STATUS.offset) & EVT_LOG_INT.mask) !== 0);
-    } finally {
-      this.#servicing = false;
-    }
+    this.#ring.service((words) => this.#report(words));
   }
 
-  #drain(): void {
-    const registers = this.#registers;
-    let head = registers.readReg32(EVENT_LOG_HEAD.offset);
-    while (head !== registers.readReg32(EVENT_LOG_TAIL.offset)) {
-      const words = new Uint32Array(EVENT_BYTES / 4);
-      this.#memory.loadWords(this.#log + head, words);
-      head = (head + EVENT_BYTES) % LOG_BYTES;
-      registers.writeReg32(EVENT_LOG_HEAD.offset, head);
-      this.#report(words);
-    }
-  }
-
+  /** A guest hears of what its own tables caused; everything else is the host's. */
   #report(words: Uint32Array): void {
     const fault = decodeEvent(words);
-    if (COMMAND_ERRORS.includes(fault.reason)) this.commandErrors++;
-    else this.#host.reportFault(fault);
-  }
-
-  /** An overflow stops the log: switch it off, clear the overflow, switch it on. */
-  #restart(): void {
-    this.overflows++;
-    const registers = this.#registers;
-    const control = registers.readReg32(CONTROL.offset);
-    const mask = EVENT_LOG_EN.mask | EVENT_INT_EN.mask;
-    registers.writeReg32(CONTROL.offset, (control & ~mask) >>> 0);
-    registers.writeReg32(STATUS.offset, EVT_OVERFLOW.mask);
-    registers.writeReg32(CONTROL.offset, control);
+    if (COMMAND_ERRORS.includes(fault.reason)) {
+      this.commandErrors++;
+      return;
+    }
+    const device = this.#unit.devices.get(fault.rid);
+    const domain = device?.rid0?.domain;
+    if (device && domain instanceof AmdviNestedDomain) {
+      if (domain.viommu.report(device, domain, words)) return;
+    }
+    this.#unit.host.reportFault(fault);
   }
 }
 

@@ -39,12 +39,12 @@ export class Invalidate {
    * @param tables table entries changed too (PDE)
    */
   pages(domainId: number, pasid: number, start: number, last: number, tables: boolean): void {
-    this.#pages(domainId, pasid, coverWords(start, last), tables);
+    this.cover(domainId, pasid, coverWords(start, last), tables);
   }
 
   /** All translations of a tag. */
   domain(domainId: number, pasid: number = NO_GUEST): void {
-    this.#pages(domainId, pasid, wholeDomain(), true);
+    this.cover(domainId, pasid, wholeDomain(), true);
   }
 
   /**
@@ -53,12 +53,12 @@ export class Invalidate {
    * @param pasid 20 bits, or -1 for entries without PASID
    */
   devicePages(rid: number, pasid: number, start: number, last: number): void {
-    this.#devicePages(rid, pasid, coverWords(start, last));
+    this.deviceCover(rid, pasid, coverWords(start, last));
   }
 
   /** Everything of a PASID, or everything without PASID, in the device's own TLB. */
   deviceTlb(rid: number, pasid: number): void {
-    this.#devicePages(rid, pasid, wholeDomain());
+    this.deviceCover(rid, pasid, wholeDomain());
   }
 
   /**
@@ -90,15 +90,19 @@ export class Invalidate {
     this.#commands.submit();
   }
 
-  #pages(domainId: number, pasid: number, cover: CoverWords, tables: boolean): void {
+  /** As {@link Invalidate.pages}, of a range as a command names it. */
+  cover(domainId: number, pasid: number, cover: CoverWords, tables: boolean): void {
     const guest = pasid !== NO_GUEST;
     const flags = (cover.sized ? S.mask : 0) | (tables ? PDE.mask : 0) | (guest ? GN.mask : 0);
     const opcode = COMMAND.INVALIDATE_IOMMU_PAGES << OPCODE_SHIFT;
     this.#commands.push(guest ? pasid : 0, opcode | domainId, (cover.lo | flags) >>> 0, cover.hi);
   }
 
-  /** The PASID stands in three pieces; QueueID is the DeviceID, as Linux has it. */
-  #devicePages(rid: number, pasid: number, cover: CoverWords): void {
+  /**
+   * As {@link Invalidate.devicePages}, of a range as a command names it. The PASID stands in three
+   * pieces; QueueID is the DeviceID, as Linux has it.
+   */
+  deviceCover(rid: number, pasid: number, cover: CoverWords): void {
     const guest = pasid >= 0;
     const tag = guest ? pasid : 0;
     const flags = (cover.sized ? S.mask : 0) | (guest ? GN.mask : 0);

@@ -12,27 +12,33 @@ import {
   type IommuUnit,
   type PagingDomain,
   type PagingRequest,
+  type PriOps,
   type ReservedRegion,
   refuse,
   type TranslationAgent,
   type UnitCaps,
   type UnitDevice,
+  type ViommuOps,
 } from '@iommukit/core';
 import type { PageTablePool } from '@iommukit/pgtable-fast';
 import { allocPaging, defaultGeometry } from './alloc-paging.ts';
 import { attach } from './attach.ts';
 import type { UnitParts } from './bring-up.ts';
-import { type Capabilities, hasPasids } from './capabilities.ts';
+import { type Capabilities, hasPasids, nests } from './capabilities.ts';
 import type { DeviceState } from './device-state.ts';
 import { hwCapabilities, hwInfo } from './hw-info.ts';
+import type { PageRequests } from './page-requests.ts';
 import { reservedRegions } from './reserved-regions.ts';
 import { AmdviIdentityDomain } from './translating-domain.ts';
 import type { UnitContext } from './unit-context.ts';
+import { createViommu } from './viommu.ts';
 
 /** Choices of the host half. */
 export interface HostOptions {
   /** Paging domains without flags use guest (v2) tables where the unit has them. */
   readonly guestTablesByDefault: boolean;
+  /** vIOMMUs offer nothing, as in Linux 7.3: no nested domains, no invalidation. */
+  readonly emptyViommus: boolean;
 }
 
 /** The host half of one unit. */
@@ -43,6 +49,9 @@ export class AmdviUnit implements IommuUnit {
   readonly agent: TranslationAgent;
   readonly blocking: BlockingDomain;
   readonly identity: IdentityDomain;
+  readonly viommu: ViommuOps;
+  readonly pri?: PriOps;
+  readonly #pageRequests: PageRequests | undefined;
   readonly #context: UnitContext;
   readonly #pool: PageTablePool;
   readonly #options: HostOptions;
@@ -51,19 +60,29 @@ export class AmdviUnit implements IommuUnit {
   constructor(
     driver: IommuDriver,
     agent: TranslationAgent,
-    { context }: UnitParts,
+    parts: UnitParts,
     pool: PageTablePool,
     options: HostOptions,
   ) {
+    const { context, pageRequests } = parts;
     this.name = context.name;
     this.driver = driver;
     this.agent = agent;
     this.#context = context;
     this.#pool = pool;
     this.#options = options;
-    this.caps = unitCaps(context.caps, options.guestTablesByDefault);
+    this.caps = unitCaps(context.caps, options);
     this.blocking = { kind: 'blocking', unit: this, free: () => {} };
     this.identity = new AmdviIdentityDomain(this, context);
+    this.#pageRequests = pageRequests;
+    if (pageRequests && this.caps.pri) this.pri = pageRequests;
+    this.viommu = {
+      supports: () => true,
+      init: (_device, _type, parent, _userData, events) => {
+        const viommu = createViommu(this, context, parent, events);
+        return options.emptyViommus ? { destroy: () => viommu.destroy() } : viommu;
+      },
+    };
   }
 
   probeDevice(device: UnitDevice): void {
@@ -83,8 +102,9 @@ export class AmdviUnit implements IommuUnit {
     const state = this.#context.devices.get(device.rid);
     if (!state) return;
     for (const pasid of [...state.pasids.keys(), -1]) {
-      attach(this.#context, state, pasid, this.blocking);
+      this.attach(device, pasid, this.blocking);
     }
+    this.#pageRequests?.forget(state);
     this.#context.devices.delete(device.rid);
   }
 
@@ -106,7 +126,9 @@ export class AmdviUnit implements IommuUnit {
   }
 
   attach(device: UnitDevice, pasid: number, domain: Domain): void {
-    attach(this.#context, this.#stateOf(device), pasid, domain);
+    const state = this.#stateOf(device);
+    attach(this.#context, state, pasid, domain);
+    if (state.pri) this.#pageRequests?.drained(state, pasid);
   }
 
   #stateOf(device: UnitDevice): DeviceState {
@@ -133,7 +155,10 @@ const newDevice = (caps: Capabilities, device: UnitDevice): DeviceState => {
   };
 };
 
-const unitCaps = (caps: Capabilities, guestTablesByDefault: boolean): UnitCaps => {
+const unitCaps = (
+  caps: Capabilities,
+  { guestTablesByDefault, emptyViommus }: HostOptions,
+): UnitCaps => {
   const geometry = defaultGeometry(caps, guestTablesByDefault);
   return {
     pageSizesLg2: geometry?.format.pageSizesLg2 ?? [],
@@ -142,9 +167,9 @@ const unitCaps = (caps: Capabilities, guestTablesByDefault: boolean): UnitCaps =
     pasidBits: hasPasids(caps) ? caps.pasidBits : 0,
     enforcesCacheCoherency: true,
     cacheCoherent: true,
-    guestStage: 0,
+    guestStage: nests(caps) && !emptyViommus ? 1 : 0,
     ats: caps.iotlbSup,
-    pri: false,
+    pri: caps.iotlbSup && caps.pageRequests,
     stall: false,
   };
 };
