@@ -37,6 +37,8 @@ export interface AmdviOptions {
   readonly maxTableBytes?: number;
   /** Sizes of the hardware's caches. */
   readonly caches?: CacheOptions;
+  /** Watch for invalidations that are missing. */
+  readonly sanitize?: boolean;
   /** Name of the driver; units are called after it; default `'amd-vi'`. */
   readonly name?: string;
 }
@@ -95,6 +97,7 @@ const createUnit = (
     bus: machine,
     ...(options.capabilities && { capabilities: options.capabilities }),
     ...(options.caches && { caches: options.caches }),
+    ...(options.sanitize && { sanitize: true }),
   });
   const pool = createPoolIn(machine.memory, hostAddressBits, options.maxTableBytes);
   const index = machine.units.length;

@@ -76,7 +76,9 @@ export const bringUp = (
     : undefined;
   routeMessages(context, events, pageRequests);
   enable(registers, caps);
-  forgetEverything(context);
+  // Caches may hold what an earlier owner used.
+  context.invalidate.everything(caps.invalidateAll);
+  context.invalidate.submit();
   pageRequests?.program();
   return { context, events, pageRequests };
 };
@@ -113,17 +115,4 @@ const enable = (registers: RegisterFile, caps: Capabilities): void => {
     const [lo = 0, hi = 0] = encode(CONTROL, { ...modes, IOMMU_EN });
     registers.writeReg64(CONTROL.offset, lo, hi);
   }
-};
-
-/** Caches may hold what an earlier owner used. Without INVALIDATE_IOMMU_ALL one by one. */
-const forgetEverything = ({ caps, invalidate }: UnitContext): void => {
-  if (caps.invalidateAll) {
-    invalidate.all();
-  } else {
-    for (let id = 0; id < 0x1_0000; id++) {
-      invalidate.deviceEntry(id);
-      invalidate.domain(id);
-    }
-  }
-  invalidate.submit();
 };

@@ -23,6 +23,8 @@ const WAIT_STORE = COMPLETION_WAIT.fields.S.mask;
  * @linux drivers/iommu/amd/iommu.c (iommu_queue_command_sync)
  */
 export class CommandBuffer {
+  /** Invalidations that no device answered in time (IOTLB_INV_TIMEOUT). */
+  timeouts = 0;
   readonly #registers: RegisterFile;
   readonly #memory: HostMemory;
   readonly #ring: number;
@@ -53,14 +55,20 @@ export class CommandBuffer {
   /**
    * Hand everything over and wait until it is done.
    *
-   * @throws {IommuError} EIO when the unit refuses a command or stops answering; the rest of the
-   *   batch is dropped, and the buffer can be used again
+   * @throws {IommuError} EIO when the unit refuses a command, after the rest was done, or stops
+   *   answering; the buffer can be used again
    */
   submit(): void {
     const commands = this.#batch.splice(0);
+    let refused: unknown;
     for (let from = 0; from < commands.length; from += CHUNK * WORDS) {
-      this.#submitChunk(commands.slice(from, from + CHUNK * WORDS));
+      try {
+        this.#submitChunk(commands.slice(from, from + CHUNK * WORDS));
+      } catch (error) {
+        refused ??= error;
+      }
     }
+    if (refused) throw refused;
   }
 
   #submitChunk(words: readonly number[]): void {
@@ -85,29 +93,54 @@ export class CommandBuffer {
     this.#tail = (this.#tail + COMMAND_BYTES) % RING_BYTES;
   }
 
-  /** Only CmdBufEn 0 to 1 leaves an error stop; what was queued is dropped. */
-  #restart(): void {
+  /**
+   * Wait for the store. A command that stops the buffer is skipped, so that those behind it are
+   * done all the same: an invalidation that a device does not answer, above all.
+   */
+  #await(): void {
+    let refusedAt = -1;
+    for (let poll = 0; poll < MAX_POLLS; poll++) {
+      if (this.#memory.load32(this.#store) === this.#sequence) {
+        if (refusedAt >= 0) throw stopped(refusedAt);
+        return;
+      }
+      const status = this.#registers.readReg32(STATUS.offset);
+      if ((status & STATUS.fields.CMD_BUF_RUN.mask) !== 0) continue;
+      const head = this.#registers.readReg32(CMD_BUF_HEAD.offset);
+      if (head === this.#tail) break;
+      if (this.#opcodeAt(head) === COMMAND.INVALIDATE_IOTLB_PAGES) this.timeouts++;
+      else if (refusedAt < 0) refusedAt = head;
+      this.#restart(() => this.#skip(head));
+    }
+    const head = this.#registers.readReg32(CMD_BUF_HEAD.offset);
+    this.#restart(() => this.program());
+    throw stopped(refusedAt < 0 ? head : refusedAt);
+  }
+
+  #opcodeAt(head: number): number {
+    return this.#memory.load32(this.#ring + head + 4) >>> OPCODE_SHIFT;
+  }
+
+  #skip(head: number): void {
+    const next = (head + COMMAND_BYTES) % RING_BYTES;
+    this.#registers.writeReg64(CMD_BUF_HEAD.offset, next, 0);
+  }
+
+  /** Only CmdBufEn 0 to 1 leaves an error stop. */
+  #restart(whileOff: () => void): void {
     const registers = this.#registers;
     const control = registers.readReg32(CONTROL.offset);
     registers.writeReg32(CONTROL.offset, (control & ~CONTROL.fields.CMD_BUF_EN.mask) >>> 0);
-    this.program();
+    whileOff();
     registers.writeReg32(CONTROL.offset, control);
   }
-
-  #await(): void {
-    for (let poll = 0; poll < MAX_POLLS; poll++) {
-      if (this.#memory.load32(this.#store) === this.#sequence) return;
-      const status = this.#registers.readReg32(STATUS.offset);
-      if ((status & STATUS.fields.CMD_BUF_RUN.mask) === 0) break;
-    }
-    const head = this.#registers.readReg32(CMD_BUF_HEAD.offset);
-    this.#restart();
-    throw refuse(
-      'EIO',
-      'invalidate',
-      'command-buffer',
-      `the command buffer stopped at byte ${head} of its ring`,
-      { value: head, accepted: 'a unit that takes the commands its EFR announces' },
-    );
-  }
 }
+
+const stopped = (head: number) =>
+  refuse(
+    'EIO',
+    'invalidate',
+    'command-buffer',
+    `the command buffer stopped at byte ${head} of its ring`,
+    { value: head, accepted: 'a unit that takes the commands its EFR announces' },
+  );

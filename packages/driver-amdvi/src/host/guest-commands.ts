@@ -76,18 +76,14 @@ export class GuestCommands {
 
   #add(command: Command): void {
     const [w0, w1] = command;
-    const { invalidate } = this.#viommu.context;
     const opcode = w1 >>> OPCODE_SHIFT;
     if (opcode === COMMAND.COMPLETION_WAIT) this.#wait(command);
     else if (opcode === COMMAND.INVALIDATE_IOMMU_PAGES) this.#pages(command);
     else if (opcode === COMMAND.INVALIDATE_IOMMU_ALL) this.#everything();
     else if (opcode === COMMAND.INVALIDATE_IOTLB_PAGES) this.#deviceTlb(command);
     else if (opcode === COMMAND.COMPLETE_PPR_REQUEST) this.#completePpr(command);
-    else {
-      // The guest's interrupt tables are not in use, and a prefetch may be ignored.
-      const { rid } = this.#device(w0);
-      if (opcode === COMMAND.INVALIDATE_DEVTAB_ENTRY) invalidate.deviceEntry(rid);
-    }
+    // The unit does not read the guest's device and interrupt tables, and may ignore a prefetch.
+    else this.#device(w0);
   }
 
   /**
@@ -119,8 +115,7 @@ export class GuestCommands {
   }
 
   #everything(): void {
-    const { domainIds, devices, context } = this.#viommu;
-    for (const { rid } of devices.values()) context.invalidate.deviceEntry(rid);
+    const { domainIds, context } = this.#viommu;
     for (const hostId of domainIds.hostIds) context.invalidate.domain(hostId, NO_GUEST);
   }
 

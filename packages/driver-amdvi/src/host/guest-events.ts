@@ -1,11 +1,11 @@
 import { EVENT_BYTES, EVENT_ENTRY } from '../spec/events.ts';
 import { GUEST_MODE, type GuestEntry } from './guest-entry.ts';
 
-const { DEVICE_ID, GN } = EVENT_ENTRY.fields;
+const { DEVICE_ID, DOMAIN_ID, GN } = EVENT_ENTRY.fields;
 
 /**
- * An event as the guest's own unit would have logged it. What went wrong below the guest's tables is
- * the host's.
+ * An event as the guest's own unit would have logged it: with its numbers for device and domain.
+ * What went wrong below the guest's tables is the host's.
  *
  * @param words four u32 words of the unit's record
  * @param deviceId what the guest calls the device
@@ -14,15 +14,26 @@ const { DEVICE_ID, GN } = EVENT_ENTRY.fields;
 export const guestEvent = (
   words: Uint32Array,
   deviceId: number,
-  { mode }: GuestEntry,
+  { mode, domainId }: GuestEntry,
 ): Uint8Array | undefined => {
-  const guests = ((words[GN.word] as number) & GN.mask) !== 0 || mode === GUEST_MODE.BLOCKED;
-  if (!guests) return undefined;
+  const byGuestAddress = ((words[GN.word] as number) & GN.mask) !== 0;
+  if (!byGuestAddress && mode !== GUEST_MODE.BLOCKED) return undefined;
+  const event = Uint32Array.from(words);
+  replace(event, DEVICE_ID, deviceId);
+  // With GN the place is the PASID's.
+  if (!byGuestAddress) replace(event, DOMAIN_ID, domainId);
   const bytes = new Uint8Array(EVENT_BYTES);
   const view = new DataView(bytes.buffer);
-  words.forEach((word, at) => {
+  event.forEach((word, at) => {
     view.setUint32(at * 4, word, true);
   });
-  view.setUint32(0, (((words[0] as number) & ~DEVICE_ID.mask) | deviceId) >>> 0, true);
   return bytes;
+};
+
+const replace = (
+  words: Uint32Array,
+  { word, mask, shift }: { readonly word: number; readonly mask: number; readonly shift: number },
+  value: number,
+): void => {
+  words[word] = ((words[word] as number) & ~mask) | (value << shift);
 };

@@ -80,9 +80,20 @@ export class Invalidate {
     );
   }
 
-  /** Every cache of the unit. */
-  all(): void {
-    this.#commands.push(0, (COMMAND.INVALIDATE_IOMMU_ALL << OPCODE_SHIFT) >>> 0, 0, 0);
+  /**
+   * Every cache of the unit.
+   *
+   * @param atOnce the unit has INVALIDATE_IOMMU_ALL; else one by one
+   */
+  everything(atOnce: boolean): void {
+    if (atOnce) {
+      this.#commands.push(0, (COMMAND.INVALIDATE_IOMMU_ALL << OPCODE_SHIFT) >>> 0, 0, 0);
+      return;
+    }
+    for (let id = 0; id < 0x1_0000; id++) {
+      this.deviceEntry(id);
+      this.domain(id);
+    }
   }
 
   /** Hand over and wait. */

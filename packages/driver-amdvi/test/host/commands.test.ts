@@ -69,7 +69,11 @@ describe('AMD IOMMU 2.4: encodings', () => {
       () => invalidate.completePpr(0x108, -1, 3, 0),
       '7000000000000108 0000000300000000',
     ],
-    ['INVALIDATE_IOMMU_ALL', () => invalidate.all(), '8000000000000000 0000000000000000'],
+    [
+      'INVALIDATE_IOMMU_ALL',
+      () => invalidate.everything(true),
+      '8000000000000000 0000000000000000',
+    ],
     [
       'everything of a tag as a range',
       () => invalidate.pages(1, 5, 0, ALL, false),
