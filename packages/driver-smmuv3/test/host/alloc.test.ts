@@ -185,6 +185,12 @@ describe('tags', () => {
     expect(reach(at.device, 5)).toBe(frame);
   });
 
+  test('a domain refused for want of a tag leaves no table behind', () => {
+    const at = bench({ capabilities: { idr0: { ASID16: 0 } }, maxTableBytes: 2 << 20 });
+    for (let n = 0; n < 255; n++) paging(at);
+    for (let n = 0; n < 600; n++) expect(refusalOf(() => paging(at))).toBe('EBUSY tags');
+  });
+
   test('two domains never share a tag: equal IOVAs stay apart', () => {
     const at = bench({}, [{ rid: '00:04.0' }, { rid: '00:05.0' }]);
     for (const flags of [0, NEST_PARENT]) {

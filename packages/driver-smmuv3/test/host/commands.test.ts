@@ -67,6 +67,40 @@ describe('unmap and sync', () => {
     expect(hex(commandsOf(naked, () => other.sync()))).toEqual(['12 10000 400001 0', '46 0 0 0']);
   });
 
+  test('a part of a large leaf, and a large leaf beside small ones', () => {
+    const at = bench({}, [DEVICE]);
+    const domain = paging(at);
+    const frame = at.machine.memory.allocPages(512, { alignPages: 512 }) / 4096;
+    map(domain, 0x400, frame, 512);
+    map(domain, 0x600, frame, 512);
+    map(domain, 0x800, frame, 32);
+    attach(at, domain);
+    // All of the leaf goes, at its level.
+    expect(domain.unmap(0x400, 3)).toBe(512);
+    expect(hex(commandsOf(at, () => domain.sync()))).toEqual(['900012 10000 400601 0', '46 0 0 0']);
+    // 544 pages of both sizes: no level named.
+    expect(domain.unmap(0x600, 544)).toBe(544);
+    const [first] = commandsOf(at, () => domain.sync());
+    expect(((first?.[2] ?? 0) >>> 8) & 3).toBe(0);
+    // Unmaps that touch, a large leaf and then small ones: no level either.
+    map(domain, 0x600, frame, 512);
+    map(domain, 0x800, frame, 32);
+    map(domain, 0xa00, frame, 512);
+    domain.unmap(0x600, 512);
+    domain.unmap(0x800, 8);
+    const [joined] = commandsOf(at, () => domain.sync());
+    expect(((joined?.[2] ?? 0) >>> 8) & 3).toBe(0);
+  });
+
+  test('many ranges are covered by one, at no level', () => {
+    const at = bench({}, [DEVICE]);
+    const domain = mapped(at, 512);
+    for (let page = 0; page < 34; page += 2) domain.unmap(IOVA + page, 1);
+    const commands = commandsOf(at, () => domain.sync());
+    // The first 16 as one range of 31 pages, and the last one.
+    expect(hex(commands)).toEqual(['1e012 10000 1000401 0', '12 10000 1020701 0', '46 0 0 0']);
+  });
+
   test('tables that go: every level, and no level named', () => {
     const at = bench({}, [DEVICE]);
     const domain = mapped(at, 512);
