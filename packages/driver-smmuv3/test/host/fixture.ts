@@ -11,7 +11,13 @@ import {
   PROT,
   type UnrecoverableFault,
 } from '@iommukit/core';
-import { COMMAND, SmmuIommuUnit, type SmmuOptions, smmuv3 } from '../../src/index.ts';
+import {
+  COMMAND,
+  type SmmuHardware,
+  SmmuIommuUnit,
+  type SmmuOptions,
+  smmuv3,
+} from '../../src/index.ts';
 
 export const RW = PROT.READ | PROT.WRITE;
 export const HWPT = { NEST_PARENT: 1, DIRTY_TRACKING: 2, PASID: 8 } as const;
@@ -30,6 +36,17 @@ export interface Bench {
 const PLAIN: EndpointOptions = { rid: '00:04.0' };
 export const PASID_DEVICE: EndpointOptions = { rid: '00:05.0', pasidBits: 20 };
 
+/** While set, hardware is made with a sanitizer and kept here. */
+export const watch: { hardware: SmmuHardware[] | undefined } = { hardware: undefined };
+
+/**
+ * A use of a translation that is known to be stale: shows that caches are real. Left out under a
+ * sanitizer, which would rightly complain.
+ */
+export const staleUse = (use: () => void): void => {
+  if (!watch.hardware) use();
+};
+
 /** One machine, one unit, the devices asked for. */
 export const bench = (
   options: SmmuOptions = {},
@@ -37,8 +54,10 @@ export const bench = (
 ): Bench => {
   const machine = new Machine({ ramBytes: 32 << 20 });
   const endpoints = devices.map((device) => machine.addEndpoint(device));
-  const unit = machine.addUnit(smmuv3(options));
+  const sanitize = watch.hardware !== undefined;
+  const unit = machine.addUnit(smmuv3({ sanitize, ...options }));
   if (!(unit instanceof SmmuIommuUnit)) throw new Error('not an SMMUv3');
+  watch.hardware?.push(unit.hardware);
   const faults: UnrecoverableFault[] = [];
   machine.onFault((fault) => faults.push(fault));
   return { machine, unit, device: endpoints[0] as Endpoint, devices: endpoints, faults };

@@ -74,10 +74,10 @@ class HostWorld {
   readonly #next: (below: number) => number;
   readonly #tally: Tally;
 
-  constructor(seed: number, tally: Tally) {
+  constructor(seed: number, sanitize: boolean, tally: Tally) {
     this.#next = random(seed);
     this.#tally = tally;
-    this.#at = bench(VARIANTS[seed % VARIANTS.length], DEVICES);
+    this.#at = bench({ ...VARIANTS[seed % VARIANTS.length], sanitize }, DEVICES);
     this.#largeFrames = stampedPage(this.#at.machine, LARGE_PAGES);
     this.#frames = stampedPage(this.#at.machine, 64);
     for (const flags of [0, HWPT.PASID, HWPT.NEST_PARENT, HWPT.DIRTY_TRACKING]) {
@@ -279,9 +279,12 @@ class HostWorld {
     return this.#chance(10) ? LARGE + this.#next(LARGE_PAGES) : BASE + this.#next(PAGES + 8);
   }
 
-  /** No queue error was left behind. */
+  /** The sanitizer has nothing to say, and no queue error was left behind. */
   finish(): void {
     const { hardware } = this.#at.unit;
+    hardware.sanitizer?.audit();
+    const [finding] = hardware.sanitizer?.findings ?? [];
+    expectThat(finding === undefined, finding?.text ?? '');
     const errors = hardware.readReg32(0x60) ^ hardware.readReg32(0x64);
     expectThat(errors === 0, `GERROR ${errors}`);
   }
@@ -311,11 +314,23 @@ function random(seed: number): (below: number) => number {
   };
 }
 
-/** Run `operations` in worlds of `each`; what happened, or an error that names world and step. */
-export function runWorlds(operations: number, each: number, firstSeed = 0): Tally {
+/** How a run is laid out. */
+export interface RunOptions {
+  /** Operations in each world. */
+  readonly each: number;
+  readonly firstSeed?: number;
+  /** Every how many worlds have a sanitizer, which is slow; default all. */
+  readonly sanitizeEvery?: number;
+}
+
+/** Run `operations` at least; what happened, or an error that names world and step. */
+export function runWorlds(
+  operations: number,
+  { each, firstSeed = 0, sanitizeEvery = 1 }: RunOptions,
+): Tally {
   const tally = { operations: 0, refused: 0, reached: 0, blocked: 0, pasids: 0, dirty: 0 };
   for (let seed = firstSeed; tally.operations < operations; seed++) {
-    const world = new HostWorld(seed, tally);
+    const world = new HostWorld(seed, seed % sanitizeEvery === 0, tally);
     const start = tally.operations;
     try {
       while (tally.operations - start < each) world.step();

@@ -3,8 +3,8 @@ import { runWorlds } from './host-fuzz.ts';
 
 const OPERATIONS = 1_000_000;
 
-test('a million random host operations and requests: as mapped', () => {
-  const tally = runWorlds(OPERATIONS, 2000, 1000);
+test('a million random host operations and requests: as mapped, a silent sanitizer', () => {
+  const tally = runWorlds(OPERATIONS, { each: 2000, firstSeed: 1000, sanitizeEvery: 10 });
   expect(tally.operations).toBeGreaterThanOrEqual(OPERATIONS);
   expect(tally.reached).toBeGreaterThan(OPERATIONS / 10);
   expect(tally.pasids).toBeGreaterThan(OPERATIONS / 50);
