@@ -95,6 +95,8 @@ export class RegisterWindow {
   /** Rings that run keep their place; a length below 2^8 entries is reserved. */
   #accepts(register: Register, offset: number, value: number): boolean {
     if (this.#owner.get(register)?.running === true) return false;
+    // Read-only with every bit, also those that this model has no name for.
+    if (register === spec.EFR || register === spec.EFR2) return false;
     if (register === spec.CMD_BUF_TAIL) {
       return offset !== register.offset || value >>> 0 < this.#parts.logs.commands.bytes;
     }
