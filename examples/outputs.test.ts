@@ -16,6 +16,7 @@ test.each([
   ['packages/core/README.md', 'examples/migration', () => import('./migration/main.ts')],
   ['examples/README.md', 'examples/ioasid-flows', () => import('./ioasid-flows/main.ts')],
   ['examples/README.md', 'examples/pasid-models', () => import('./pasid-models/main.ts')],
+  ['examples/nested-arm/README.md', 'examples/nested-arm', () => import('./nested-arm/main.ts')],
   [
     'examples/legacy-nesting/README.md',
     'examples/legacy-nesting',

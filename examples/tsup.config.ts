@@ -10,6 +10,7 @@ export default defineConfig({
     'ioasid-flows': 'ioasid-flows/main.ts',
     'pasid-models': 'pasid-models/main.ts',
     'legacy-nesting': 'legacy-nesting/main.ts',
+    'nested-arm': 'nested-arm/main.ts',
     'vtd-guest-driver': 'vtd-guest-driver/main.ts',
   },
   format: ['esm'],

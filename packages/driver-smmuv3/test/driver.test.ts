@@ -277,14 +277,15 @@ describe('SMMUv3 through the bus', () => {
   });
 
   test('hw_info has the identification registers', () => {
-    const { device, unit } = setUp();
+    const { device, unit } = setUp({ capabilities: { iidr: 0x4832_043b } });
     const { type, data } = unit.hwInfo(device, 0);
     const view = new DataView(data.buffer);
     expect(type).toBe(2);
     expect(data).toHaveLength(40);
     const at = (offset: number) => view.getUint32(offset, true);
-    expect([at(8), at(12), at(20), at(28), at(36)]).toEqual(
-      [0x0, 0x4, 0xc, 0x14, 0x1c].map((offset) => unit.hardware.readReg32(offset)),
+    expect(at(32)).toBe(0x4832_043b);
+    expect([at(8), at(12), at(20), at(28), at(32), at(36)]).toEqual(
+      [0x0, 0x4, 0xc, 0x14, 0x18, 0x1c].map((offset) => unit.hardware.readReg32(offset)),
     );
   });
 });

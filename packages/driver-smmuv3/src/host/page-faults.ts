@@ -29,8 +29,6 @@ type Kind = (typeof KIND)[keyof typeof KIND];
 /** Stalls and page request groups of one unit that core was told of, and has not answered. */
 export class PageFaults implements PriOps {
   readonly #unit: UnitContext;
-  /** HWPTs with a fault queue, by device. */
-  readonly #users = new Map<DeviceState, number>();
   /** What was reported, by device, PASID and number, oldest first: stalls and groups number alike. */
   readonly #open = new Map<DeviceState, Map<string, Kind[]>>();
 
@@ -46,16 +44,10 @@ export class PageFaults implements PriOps {
         accepted: 'a device with ATS and PRI under a unit with both, or one that may stall',
       });
     }
-    this.#users.set(state, (this.#users.get(state) ?? 0) + 1);
   }
 
-  disable(device: UnitDevice): void {
-    const state = this.#unit.devices.get(device.rid);
-    const users = state ? (this.#users.get(state) ?? 0) : 0;
-    if (!state || users === 0) return;
-    if (users > 1) this.#users.set(state, users - 1);
-    else this.#users.delete(state);
-  }
+  /** Core takes no more of them then; each is answered. */
+  disable(): void {}
 
   respond(device: UnitDevice, pasid: number, grpid: number, code: number): void {
     const state = this.#unit.devices.get(device.rid);
@@ -95,7 +87,6 @@ export class PageFaults implements PriOps {
     faults: readonly PageFault[],
     kind: Kind = KIND.PAGE_REQUEST,
   ): boolean {
-    if (!this.#users.has(state)) return false;
     const [{ pasid, grpid }] = faults as [PageFault];
     const open = this.#open.get(state) ?? new Map<string, Kind[]>();
     this.#open.set(state, open);
@@ -118,7 +109,6 @@ export class PageFaults implements PriOps {
 
   /** The device leaves. */
   forget(state: DeviceState): void {
-    this.#users.delete(state);
     this.#open.delete(state);
   }
 

@@ -11,7 +11,7 @@ import type { Invalidate } from './invalidate.ts';
 import { checkCommand, withVmid } from './user-commands.ts';
 
 /** `IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3`. */
-export const INVALIDATE_DATA_ARM_SMMUV3 = 1;
+const INVALIDATE_DATA_ARM_SMMUV3 = 1;
 
 const OP = 'IOMMU_HWPT_INVALIDATE';
 const WORDS = COMMAND_BYTES / 4;

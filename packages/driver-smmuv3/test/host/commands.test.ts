@@ -182,6 +182,20 @@ describe('attaching', () => {
     expect(commandNames(at, last)).toEqual([...twice(CFGI_STE), 'TLBI_S12_VMALL', 'SYNC']);
   });
 
+  test('a PASID from one domain to another: the ASID that nobody uses any more goes', () => {
+    const at = bench({ capabilities: { idr0: { ATS: 0, PRI: 0 } } }, [DEVICE]);
+    const [first, second] = [paging(at, HWPT.PASID), paging(at, HWPT.PASID)];
+    attach(at, first, 5);
+    attach(at, first, 6);
+    const three = [...CFGI_CD, ...twice(CFGI_CD)];
+    expect(commandNames(at, () => attach(at, second, 5))).toEqual(three);
+    expect(commandNames(at, () => attach(at, second, 6))).toEqual([
+      ...three,
+      'TLBI_NH_ASID',
+      'SYNC',
+    ]);
+  });
+
   test('a PASID: its descriptor, the entry with the first one; off again', () => {
     const at = bench({ capabilities: { idr0: { ATS: 0 } } }, [DEVICE]);
     const domain = paging(at, HWPT.PASID);
@@ -231,6 +245,18 @@ describe('devices that keep translations (SMMUv3 3.9.1)', () => {
     expect(said(() => attach(at, at.unit.blocking, 8))).toEqual(['8840 28 34 0']);
     expect(said(() => attach(at, at.unit.blocking, 7))).toEqual(['7840 28 34 0']);
     expect(said(() => attach(at, at.unit.blocking))).toEqual([EVERYTHING]);
+  });
+
+  test.each([
+    ['blocked', (at: Bench) => at.unit.blocking],
+    ['bypass', (at: Bench) => at.unit.identity],
+  ])('the last PASID takes ATS along when the rest is in %s', (_, rest) => {
+    const at = bench({}, [ATS_DEVICE]);
+    attach(at, rest(at));
+    attach(at, paging(at, HWPT.PASID), 7);
+    const commands = commandsOf(at, () => attach(at, at.unit.blocking, 7));
+    expect(hex(commands).slice(-2)).toEqual([EVERYTHING, '46 0 0 0']);
+    expect(hex(commands)).toContain('7840 28 34 0');
   });
 
   test('a device without ATS, or a unit without, is never told', () => {

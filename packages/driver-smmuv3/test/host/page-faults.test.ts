@@ -277,11 +277,39 @@ describe('page requests (8)', () => {
 
   test('a stop marker is no request and gets no answer', () => {
     const { nic, context, devId, queue, alloc, faults } = setUp({}, PRI);
-    context.deviceAttach(devId, alloc());
+    context.deviceAttach(devId, alloc(HWPT_ALLOC.PASID), 3);
     const marker = { read: false, write: false, exec: false, priv: false, last: true };
     nic.agent?.pageRequest?.({ rid: nic.rid, pasid: 3, addressPfn: 0, prgi: 1, ...marker });
     expect(queue.readFaults()).toEqual([]);
     expect(faults).toEqual([]);
+  });
+
+  test('an answer that makes the device ask again, for somebody who is not there', () => {
+    const { nic, context, devId, queue, alloc } = setUp({}, PRI);
+    context.deviceAttach(devId, alloc());
+    const codes: number[] = [];
+    nic.requestPages(wanted(1), {}, () => {
+      nic.requestPages(wanted(1), { pasid: 9 }, (answer) => codes.push(answer));
+    });
+    queue.respond(queue.readFaults()[0]?.cookie ?? 0, PAGE_RESPONSE.SUCCESS);
+    expect(codes).toEqual([1]);
+  });
+
+  test('more than the queue holds: lost ones are answered by hardware, and it goes on', () => {
+    const { nic, context, devId, alloc } = setUp({}, PRI, false);
+    context.deviceAttach(devId, alloc());
+    const codes: number[] = [];
+    const ask = () => nic.requestPages(wanted(1), {}, (answer) => codes.push(answer));
+    // 300 groups at once, while the one before them is being answered.
+    nic.requestPages(wanted(1), {}, () => {
+      for (let group = 0; group < 300; group++) ask();
+    });
+    expect(codes).toHaveLength(300);
+    const lost = codes.filter((code) => code === 0).length;
+    expect(lost).toBeGreaterThan(40);
+    expect(codes.filter((code) => code === 1)).toHaveLength(300 - lost);
+    ask();
+    expect(codes.at(-1)).toBe(1);
   });
 
   test('a device of a guest: its groups go to the queue of the nested HWPT', () => {

@@ -8,4 +8,5 @@ test('a million random host operations and requests: as mapped, a silent sanitiz
   expect(tally.operations).toBeGreaterThanOrEqual(OPERATIONS);
   expect(tally.reached).toBeGreaterThan(OPERATIONS / 10);
   expect(tally.pasids).toBeGreaterThan(OPERATIONS / 50);
+  expect(tally.dirty).toBeGreaterThan(OPERATIONS / 100);
 }, 1_800_000);

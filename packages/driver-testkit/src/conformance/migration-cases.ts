@@ -17,6 +17,13 @@ const move = (bench: ConformanceBench, onPageResponse?: (code: number) => void):
   bench.check(isSame || !bench.unit.migration, 'saving again gives other bytes');
 };
 
+/**
+ * A driver that is rebuilt by calls has lost what was dirty. Where mapping a page writable counts as
+ * writing it (Arm's DBM), all of them are.
+ */
+const checkRebuiltDirty = (bench: ConformanceBench, pages: number): void =>
+  bench.check([0b10_0000, 0xff].includes(pages), `dirty pages: ${pages.toString(2)}`);
+
 export const MIGRATION_CASES: readonly ConformanceCase[] = [
   {
     name: 'migration: mappings translate as before, unmapping and mapping go on',
@@ -74,7 +81,8 @@ export const MIGRATION_CASES: readonly ConformanceCase[] = [
       const data = new Uint8Array(8);
       const range = { iova, length: 16 * PAGE_BYTES, pageSize: PAGE_BYTES };
       bench.context.hwptGetDirtyBitmap({ hwptId, ...range, data });
-      bench.equal(data[0], bench.unit.migration ? 0b10_1000 : 0b10_0000, 'dirty pages');
+      if (bench.unit.migration) bench.equal(data[0], 0b10_1000, 'dirty pages');
+      else checkRebuiltDirty(bench, data[0] as number);
       bench.context.hwptSetDirtyTracking({ hwptId, flags: 0 });
       bench.context.hwptSetDirtyTracking({ hwptId, flags: DIRTY_TRACKING.ENABLE });
     },

@@ -49,7 +49,7 @@ const INVALIDATE_BYTES = 32;
 const COMMAND_BYTES = 16;
 
 /** Every unit's devices are fully coherent, which guests need where stage 2 cannot force it. */
-export const arm = (options: SmmuOptions = {}) => smmuv3({ canWbs: true, ...options });
+const arm = (options: SmmuOptions = {}) => smmuv3({ canWbs: true, ...options });
 
 /** The 16 bytes of a vSTE or of a command, from its two 64-bit words. */
 export const wordPair = (w0: bigint | string, w1: bigint | string = 0n): Uint8Array => {
