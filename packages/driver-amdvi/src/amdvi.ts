@@ -15,6 +15,8 @@ import {
   type AmdviHardware,
   type CacheOptions,
   createAmdviHardware,
+  FULL_EFR,
+  FULL_EFR2,
 } from './hardware/index.ts';
 import { bringUp, type UnitParts } from './host/bring-up.ts';
 import { HW_INFO_TYPE_AMD } from './host/hw-info.ts';
@@ -22,7 +24,7 @@ import { AmdviUnit, type HostOptions } from './host/unit.ts';
 
 /** What {@link amdvi} takes. */
 export interface AmdviOptions {
-  /** Feature registers of the unit. */
+  /** Feature registers and capability header of the unit; default everything that is modelled. */
   readonly capabilities?: AmdviCapabilities;
   /** Width of physical addresses, which firmware announces; 40 to 52, default 48. */
   readonly hostAddressBits?: number;
@@ -62,6 +64,8 @@ export class AmdviIommuUnit extends AmdviUnit {
   }
 }
 
+/** A unit with all that the model has: what a user gets who asks for nothing special. */
+const EVERYTHING: AmdviCapabilities = { efr: FULL_EFR, efr2: FULL_EFR2, iotlbSup: true };
 const DEFAULT_HOST_ADDRESS_BITS = 48;
 const SMALLEST_HOST_ADDRESS_BITS = 40;
 
@@ -95,7 +99,7 @@ const createUnit = (
   const hardware = createAmdviHardware({
     memory: machine.memory,
     bus: machine,
-    ...(options.capabilities && { capabilities: options.capabilities }),
+    capabilities: options.capabilities ?? EVERYTHING,
     ...(options.caches && { caches: options.caches }),
     ...(options.sanitize && { sanitize: true }),
   });

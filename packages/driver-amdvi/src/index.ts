@@ -5,3 +5,4 @@
 export { AmdviIommuUnit, type AmdviOptions, amdvi } from './amdvi.ts';
 export * from './hardware/index.ts';
 export * from './spec/index.ts';
+export * from './uapi.ts';

@@ -216,7 +216,7 @@ describe('AMD-Vi through the bus', () => {
     ],
     [
       'a flag',
-      (t: ReturnType<typeof setUp>) => t.unit.allocPaging(t.device, { flags: 1 }),
+      (t: ReturnType<typeof setUp>) => t.unit.allocPaging(t.device, { flags: 16 }),
       'EOPNOTSUPP',
     ],
     [
@@ -235,7 +235,8 @@ describe('AMD-Vi through the bus', () => {
   });
 
   test('hw_info has both feature registers', () => {
-    const { device, unit } = setUp();
+    const capabilities = { efr: 0x0012_40c0_0000_0840n, efr2: 0x800n };
+    const { device, unit } = setUp({ capabilities });
     const { type, data } = unit.hwInfo(device, 0);
     expect(type).toBe(4);
     const view = new DataView(data.buffer);

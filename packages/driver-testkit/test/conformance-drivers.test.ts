@@ -2,7 +2,7 @@
 
 import { encode } from '@iommukit/bits';
 import { HWPT_DATA } from '@iommukit/core';
-import { amdvi } from '@iommukit/driver-amdvi';
+import { amdvi, DEFAULT_EFR, DEFAULT_EFR2 } from '@iommukit/driver-amdvi';
 import { CD, encodeHwptArmSmmuv3, STE, STE_CONFIG, smmuv3 } from '@iommukit/driver-smmuv3';
 import {
   type ConformanceTarget,
@@ -66,6 +66,22 @@ const armNesting: NestingSupport = {
   },
 };
 
+/** A four-level table at GPA 0x1000 to 0x4fff below a GCR3 table at 0x8000, and a guest's entry. */
+const amdNesting: NestingSupport = {
+  dataType: HWPT_DATA.AMD_GUEST,
+  viommuType: 3,
+  buildGuestTable: (write, iova, gpa) => {
+    vtdNesting.buildGuestTable(write, iova, gpa);
+    write(0x8000, word(0x1001));
+    const data = new Uint8Array(32);
+    const view = new DataView(data.buffer);
+    // V, TV, GV, GIoV, IR, IW; GCR3[30:15] = 1.
+    view.setBigUint64(0, 0x60c0_0000_0000_0003n, true);
+    view.setBigUint64(8, 0x1_0042n, true);
+    return data;
+  },
+};
+
 const targets: readonly ConformanceTarget[] = [
   // First-stage and VMSAv8 tables have no write-only leaves.
   { name: 'vtd()', createDriver: () => vtd(), writeOnly: false, nesting: vtdNesting },
@@ -77,7 +93,17 @@ const targets: readonly ConformanceTarget[] = [
   },
   { name: 'vtd(), legacy mode', createDriver: () => vtd({ scalable: false }) },
   { name: 'vtd(), second stage', createDriver: () => vtd({ firstStageByDefault: false }) },
-  { name: 'amdvi()', createDriver: () => amdvi() },
+  { name: 'amdvi()', createDriver: () => amdvi(), nesting: amdNesting },
+  {
+    name: 'amdvi(), guest tables',
+    createDriver: () => amdvi({ guestTablesByDefault: true }),
+    writeOnly: false,
+    nesting: amdNesting,
+  },
+  {
+    name: 'amdvi(), host tables alone',
+    createDriver: () => amdvi({ capabilities: { efr: DEFAULT_EFR, efr2: DEFAULT_EFR2 } }),
+  },
   { name: 'smmuv3()', createDriver: () => smmuv3(), writeOnly: false },
   {
     name: 'smmuv3(), coherent devices',

@@ -66,9 +66,21 @@ const nestedSetup = (bench: ConformanceBench, nesting: NestingSupport) => {
   };
   const iova = 0x4000_0000;
   const data = nesting.buildGuestTable(write, iova, 5 * PAGE_BYTES);
-  const request = { devId, ptId: parentId, flags: pasidFlag, dataType: nesting.dataType, data };
+  const ptId = nestingBase(bench, nesting, devId, parentId);
+  const request = { devId, ptId, flags: pasidFlag, dataType: nesting.dataType, data };
   return { devId, parentId, iova, request };
 };
+
+/** What nested HWPTs stand on: the parent, or a vIOMMU over it. */
+const nestingBase = (
+  { context }: ConformanceBench,
+  { viommuType }: NestingSupport,
+  devId: number,
+  hwptId: number,
+): number =>
+  viommuType === undefined
+    ? hwptId
+    : context.viommuAlloc({ devId, hwptId, type: viommuType }).outViommuId;
 
 export const FEATURE_CASES: readonly ConformanceCase[] = [
   {
@@ -174,14 +186,16 @@ export const FEATURE_CASES: readonly ConformanceCase[] = [
     needs: ['nesting'],
     run: (bench) => {
       const { context } = bench;
-      const { devId, request } = nestedSetup(bench, bench.target.nesting as NestingSupport);
+      const nesting = bench.target.nesting as NestingSupport;
+      const { devId, request } = nestedSetup(bench, nesting);
       const wrongType = { ...request, dataType: 0x7777 };
       const codes = ['EINVAL', 'EOPNOTSUPP'];
       bench.refused(() => context.hwptAlloc(wrongType), codes, 'data type 0x7777');
       const { outIoasId } = context.ioasAlloc();
       const { outHwptId } = context.hwptAlloc({ devId, ptId: outIoasId });
-      const noParent = { ...request, ptId: outHwptId };
-      bench.refused(() => context.hwptAlloc(noParent), ['EINVAL'], 'a HWPT that is no parent');
+      const overNone = () =>
+        context.hwptAlloc({ ...request, ptId: nestingBase(bench, nesting, devId, outHwptId) });
+      bench.refused(overNone, ['EINVAL'], 'a HWPT that is no parent');
     },
   },
 ];

@@ -27,6 +27,8 @@ export interface NestingSupport {
   ): Uint8Array;
   /** PASID of the nested attachment; absent = the RID. */
   readonly pasid?: number;
+  /** Nested domains are made over a vIOMMU of this type; absent = over the parent HWPT itself. */
+  readonly viommuType?: number;
 }
 
 /** A driver under test. */

@@ -1,7 +1,17 @@
 /** Seed 003: vIOMMUs on SMMUv3 (the iommufd_viommu proposal of 2024), in both layouts. */
 import { encode } from '@iommukit/bits';
-import { HWPT_ALLOC } from '@iommukit/core';
-import { CFGI, COMMAND, TLBI } from '@iommukit/driver-smmuv3';
+import {
+  createMachine,
+  createProcess,
+  HWPT_ALLOC,
+  type IommuDriver,
+  MAP_FLAG,
+  openIommufd,
+  PAGE_RESPONSE,
+} from '@iommukit/core';
+import { amdvi } from '@iommukit/driver-amdvi';
+import { CFGI, COMMAND, smmuv3, TLBI } from '@iommukit/driver-smmuv3';
+import { vtd } from '@iommukit/driver-vtd';
 import { describe, expect, it } from 'vitest';
 import { refusalOf } from '../machine.ts';
 import { A1, A2, ArmVmm, LAYOUTS, vsteOf, wordPair } from './arm-guest.ts';
@@ -236,5 +246,46 @@ describe('S003 E: lifetimes and refusals', () => {
     expect(refusalOf(() => vmm.vdevice(viommuId, 'devB', 0x12))).toBe('EINVAL viommu-device');
     expect(HWPT_ALLOC.NEST_PARENT).toBe(1);
     expect(refusalOf(() => vmm.nested('devB', viommuId, vsteOf(A1)))).toBe('EINVAL viommu-device');
+  });
+});
+
+describe('S003 F: page requests of every architecture', () => {
+  const PASID = 7;
+
+  /** A device asks for one page of a PASID; what the fault queue says of it. */
+  const asked = (driver: IommuDriver) => {
+    const machine = createMachine({ ramBytes: 2 ** 24 });
+    const nic = machine.addEndpoint({ rid: '00:04.0', pasidBits: 16, ats: true, pri: true });
+    machine.addUnit(driver);
+    const process = createProcess(machine);
+    process.mmap({ addr: 0x4000_0000, length: 4096, flags: MAP_FLAG.PRIVATE | MAP_FLAG.ANONYMOUS });
+    const context = openIommufd(process, machine);
+    const devId = context.bindDevice(nic);
+    const { outIoasId: ptId } = context.ioasAlloc();
+    const { outFaultId: faultId, queue } = context.faultQueueAlloc();
+    const space = (flags: number) =>
+      context.hwptAlloc({ devId, ptId, flags: flags | HWPT_ALLOC.PASID, faultId }).outHwptId;
+    context.deviceAttach(devId, space(0));
+    context.deviceAttach(devId, space(HWPT_ALLOC.FAULT_ID_VALID), PASID);
+    const answers: number[] = [];
+    const page = { iova: 0x7f00_0000_1000, write: true };
+    nic.requestPages([page], { pasid: PASID }, (code) => answers.push(code));
+    return { queue, records: queue.readFaults(), answers };
+  };
+
+  it('S003 F1: the PPR of a device: a record with cookie in the fault queue; the answer works', () => {
+    const { queue, records, answers } = asked(amdvi());
+    const [record] = records;
+    expect(records).toHaveLength(1);
+    expect(record?.cookie).toBeGreaterThan(0);
+    expect(answers).toEqual([]);
+    expect(queue.respond(record?.cookie ?? 0, PAGE_RESPONSE.SUCCESS)).toBe(0);
+    expect(answers).toEqual([0]);
+  });
+
+  it('S003 F3: the same fault on VT-d, SMMUv3 and AMD-Vi: equal records', () => {
+    const [first, ...others] = [vtd(), smmuv3(), amdvi()].map((driver) => asked(driver).records);
+    expect(first).toMatchObject([{ pasid: PASID, grpid: 0, perm: 3, addr: 0x7f00_0000_1000n }]);
+    for (const other of others) expect(other).toEqual(first);
   });
 });

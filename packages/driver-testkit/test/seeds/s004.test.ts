@@ -13,7 +13,7 @@ import {
   PASID_DEVICE_TYPE,
   type PasidDeviceType,
 } from '@iommukit/core';
-import { amdvi } from '@iommukit/driver-amdvi';
+import { amdvi, DEFAULT_EFR } from '@iommukit/driver-amdvi';
 import { smmuv3 } from '@iommukit/driver-smmuv3';
 import type { VtdIommuUnit } from '@iommukit/driver-vtd';
 import { describe, expect, it, vi } from 'vitest';
@@ -279,28 +279,44 @@ describe.each(VTD)('S004 D: a PASID without vendor data, %s', (_, driver) => {
   });
 });
 
-describe('S004 D: a PASID without vendor data, SMMUv3', () => {
-  it('S004 D1: request a PASID q; DMA(RID, q, iova): the mapped HPA', () => {
-    const { scenario, context, device, devId, space } = generic(smmuv3());
+describe.each<readonly [string, () => IommuDriver, string]>([
+  ['SMMUv3', () => smmuv3(), '0xa'], // C_BAD_CD
+  ['AMD-Vi', () => amdvi(), '0x2'], // IO_PAGE_FAULT
+])('S004 D: a PASID without vendor data, %s', (_, driver, fault) => {
+  const asked = () => {
+    const made = generic(driver());
+    const { context, devId, space } = made;
     context.deviceAttach(devId, space(0x8000, HWPT_ALLOC.PASID));
-    const q = new DevicePasids(context, devId).request(space(0x9000, HWPT_ALLOC.PASID));
+    const pasids = new DevicePasids(context, devId);
+    return { ...made, pasids, q: pasids.request(space(0x9000, HWPT_ALLOC.PASID)) };
+  };
+
+  it('S004 D1: request a PASID q; DMA(RID, q, iova): the mapped HPA', () => {
+    const { scenario, device, q } = asked();
     expect(q).toBeGreaterThan(0);
     expect(scenario.dma(device, IOVA + 0x10, q)).toBe(0x1_0000_9010);
     expect(scenario.wire.at(-1)).toMatchObject({ rid: device.rid, pasid: q });
   });
 
   it('S004 D2: the same iova without PASID: the default space; with q+1: fault', () => {
-    const { scenario, context, device, devId, space } = generic(smmuv3());
-    context.deviceAttach(devId, space(0x8000, HWPT_ALLOC.PASID));
-    const q = new DevicePasids(context, devId).request(space(0x9000, HWPT_ALLOC.PASID));
+    const { scenario, device, q } = asked();
     expect(scenario.dma(device, IOVA + 0x10)).toBe(0x1_0000_8010);
-    expect(scenario.dma(device, IOVA + 0x10, q + 1)).toBe('0xa'); // C_BAD_CD
+    expect(scenario.dma(device, IOVA + 0x10, q + 1)).toBe(fault);
+  });
+
+  it('S004 D3: free q: DMA faults; q again: its new space, nothing of the old one', () => {
+    const { scenario, device, space, pasids, q } = asked();
+    expect(scenario.dma(device, IOVA + 0x10, q)).toBe(0x1_0000_9010);
+    pasids.release(q);
+    expect(scenario.dma(device, IOVA + 0x10, q)).toBe(fault);
+    expect(pasids.request(space(0xa000, HWPT_ALLOC.PASID))).toBe(q);
+    expect(scenario.dma(device, IOVA + 0x10, q)).toBe(0x1_0000_a010);
   });
 });
 
 describe('S004 D: drivers that take no PASIDs', () => {
   it.each([
-    ['AMD-Vi', () => amdvi(), '0x2'], // IO_PAGE_FAULT
+    ['AMD-Vi', () => amdvi({ capabilities: { efr: DEFAULT_EFR } }), '0x2'], // IO_PAGE_FAULT
   ])('S004 D1: without PASIDs: -EOPNOTSUPP, other requests translate (%s)', (_, driver, fault) => {
     const { scenario, context, device, devId, space } = generic(driver());
     context.deviceAttach(devId, space(0x8000));
