@@ -10,13 +10,16 @@ import {
   type UnitHost,
 } from '@iommukit/core';
 import { createPoolIn, type PageTablePool } from '@iommukit/pgtable-fast';
+import { WithGuestQueues } from './guest-queues.ts';
 import {
   type CacheOptions,
+  type CmdqvGeometry,
   createSmmuHardware,
   type SmmuCapabilities,
   type SmmuHardware,
 } from './hardware/index.ts';
 import { bringUp, type UnitParts } from './host/bring-up.ts';
+import { CmdqvHost } from './host/cmdqv.ts';
 import { HW_INFO_TYPE_ARM_SMMUV3 } from './host/hw-info.ts';
 import { checkReservedMemory, type ReservedMemory } from './host/reserved-regions.ts';
 import { type HostOptions, SmmuUnit } from './host/unit.ts';
@@ -25,6 +28,11 @@ import { type HostOptions, SmmuUnit } from './host/unit.ts';
 export interface SmmuOptions {
   /** Fields of the identification registers to change. */
   readonly capabilities?: SmmuCapabilities;
+  /**
+   * Command queues beside the unit that guests drive themselves (Tegra241's CMDQV); default: none.
+   * The unit looks at them whenever a device sends something; see also `Cmdqv.poll`.
+   */
+  readonly cmdqv?: CmdqvGeometry;
   /** Sizes of the hardware's caches. */
   readonly caches?: CacheOptions;
   /** Watch for invalidations that are missing. */
@@ -110,6 +118,7 @@ const createUnit = (driver: IommuDriver, host: UnitHost, options: SmmuOptions): 
     memory: machine.memory,
     bus: machine,
     ...(options.capabilities && { capabilities: options.capabilities }),
+    ...(options.cmdqv && { cmdqv: options.cmdqv }),
     ...(options.caches && { caches: options.caches }),
     ...(options.sanitize && { sanitize: true }),
   });
@@ -119,7 +128,11 @@ const createUnit = (driver: IommuDriver, host: UnitHost, options: SmmuOptions): 
     linux73Pri: options.linux73Pri ?? false,
   });
   const pool = createPoolIn(machine.memory, parts.context.caps.oaBits, options.maxTableBytes);
-  return new SmmuIommuUnit(hardware, driver, hardware, parts, pool, {
+  const cmdqv = hardware.cmdqv && new CmdqvHost(hardware.cmdqv);
+  if (hardware.cmdqv) hardware.cmdqv.onInterrupt = () => cmdqv?.service();
+  const agent = hardware.cmdqv ? new WithGuestQueues(hardware, hardware.cmdqv) : hardware;
+  return new SmmuIommuUnit(hardware, driver, agent, parts, pool, {
+    cmdqv,
     rmrs: options.rmrs ?? [],
     stallSids: new Set(options.stallSids ?? []),
     directNesting: options.directNesting ?? true,

@@ -4,6 +4,7 @@
  */
 export type { CacheOptions } from './caches.ts';
 export { DEFAULT_ID, type Features, type SmmuCapabilities } from './capabilities.ts';
+export { Cmdqv, type CmdqvGeometry } from './cmdqv.ts';
 export {
   type ExplainRequest,
   type ExplainStep,

@@ -13,6 +13,7 @@ import * as spec from '../spec/registers.ts';
 import { AtsService } from './ats.ts';
 import { type CacheOptions, Caches } from './caches.ts';
 import { type Features, resolveFeatures, type SmmuCapabilities } from './capabilities.ts';
+import { Cmdqv, type CmdqvGeometry } from './cmdqv.ts';
 import { CommandQueue } from './command-queue.ts';
 import { DeviceCommands, type DevicePort } from './device-commands.ts';
 import { EventQueue } from './event-queue.ts';
@@ -54,6 +55,8 @@ export interface SmmuHardwareOptions {
   readonly memory: HardwareMemory;
   readonly capabilities?: SmmuCapabilities;
   readonly caches?: CacheOptions;
+  /** Command queues for guests beside the unit (Tegra241); default: none. */
+  readonly cmdqv?: CmdqvGeometry;
   /** Look for missing invalidations; costs a fresh walk per cache hit. Default off. */
   readonly sanitize?: boolean;
   /**
@@ -72,6 +75,8 @@ export class SmmuHardware {
   readonly caches: Caches;
   /** Findings of missing invalidations; present with `sanitize`. */
   readonly sanitizer: Sanitizer | undefined;
+  /** Tegra241's command queues, a register window of their own. */
+  readonly cmdqv: Cmdqv | undefined;
   readonly #bank = new RegisterBank(REGISTERS);
   readonly #state = new UnitState();
   readonly #translator: Translator;
@@ -99,6 +104,7 @@ export class SmmuHardware {
     this.sanitizer = options.sanitize ? new Sanitizer(watched, this.caches) : undefined;
     const port = this.sanitizer ? watchedBus(bus ?? {}, this.sanitizer) : (bus ?? {});
     this.#devices = new DeviceCommands(this.features, this.#state, port);
+    this.cmdqv = options.cmdqv && this.#createCmdqv(memory, port, options.cmdqv);
     this.#stalls = this.#createStalls(bus);
     this.#commands = this.#createCommandQueue(memory, errors);
     const unit = { ...watched, events: this.#events, stalls: this.#stalls };
@@ -112,6 +118,7 @@ export class SmmuHardware {
       ? new WatchedAtsService(parts, this.sanitizer)
       : new AtsService(parts);
     this.#commands.watcher = this.sanitizer && commandWatcher(this.sanitizer);
+    if (this.cmdqv) this.cmdqv.watcher = this.#commands.watcher;
     this.#pageRequests = this.#createPageRequestQueue(memory, errors, parts, bus ?? {});
     this.#explainer = new Explainer({
       memory,
@@ -121,6 +128,12 @@ export class SmmuHardware {
       contiguousGroups,
     });
     this.reset();
+  }
+
+  #createCmdqv(memory: HardwareMemory, port: DevicePort, geometry: CmdqvGeometry): Cmdqv {
+    const translations = new TranslationCommands(this.features, this.#state, this.caches);
+    const devices = new DeviceCommands(this.features, this.#state, port);
+    return new Cmdqv({ memory, translations, devices }, geometry);
   }
 
   #createEventQueue(memory: HardwareMemory, errors: GlobalErrors): EventQueue {
@@ -196,6 +209,7 @@ export class SmmuHardware {
 
   /** Power-on state: registers at their reset values, caches empty, translation off. */
   reset(): void {
+    this.cmdqv?.reset();
     this.#bank.reset();
     for (const [offset, value] of this.features.registers) {
       const register = this.#bank.at(offset);

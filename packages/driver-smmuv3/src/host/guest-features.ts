@@ -8,6 +8,8 @@ export interface GuestFeatures {
   /** Bits of a SubstreamID; 0 = none. */
   readonly ssidBits: number;
   readonly asid16: boolean;
+  /** lg2 of commands in a queue at most. */
+  readonly commandQueueLg2: number;
   readonly ats: boolean;
   /** Range forms of TLBI (IDR3.RIL). */
   readonly ranges: boolean;
@@ -19,10 +21,12 @@ export interface GuestFeatures {
 export const guestFeatures = (idr: readonly number[]): GuestFeatures => {
   const word = (at: number): readonly [number] => [idr[at] ?? 0];
   const idr0 = decode(IDR0, word(0));
+  const idr1 = decode(IDR1, word(1));
   const idr3 = decode(IDR3, word(3));
   return {
     bothStages: idr0.S1P === 1 && idr0.S2P === 1,
-    ssidBits: decode(IDR1, word(1)).SSIDSIZE,
+    ssidBits: idr1.SSIDSIZE,
+    commandQueueLg2: idr1.CMDQS,
     asid16: idr0.ASID16 === 1,
     ats: idr0.ATS === 1,
     ranges: idr3.RIL === 1,

@@ -13,6 +13,8 @@ import {
   type UserBlob,
   type ViommuOps,
 } from '@iommukit/core';
+import type { CmdqvHost } from './cmdqv.ts';
+import { CmdqvViommu, VIOMMU_TYPE_TEGRA241_CMDQV } from './cmdqv-viommu.ts';
 import { SmmuPagingDomain } from './domain.ts';
 import { type GuestFeatures, guestFeatures } from './guest-features.ts';
 import { GuestTag, type GuestTagOptions } from './guest-tag.ts';
@@ -32,6 +34,8 @@ const VIOMMU_OP = 'IOMMU_VIOMMU_ALLOC';
 
 /** How guests are served. */
 export interface NestingPolicy extends GuestTagOptions {
+  /** Command queues for guests, where the unit has them. */
+  readonly cmdqv: CmdqvHost | undefined;
   /** Nested HWPTs without a vIOMMU. */
   readonly directNesting: boolean;
   /** Count commands that were not executed, as Linux 7.3. */
@@ -64,11 +68,23 @@ export const guestOps = (
   const options = { ...policy, features };
   const nests = features.bothStages && (context.canWbs || context.caps.forcedWriteBack);
   const viommu: ViommuOps = {
-    supports: (_device, type) => nests && type === VIOMMU_TYPE_ARM_SMMUV3,
-    init: (_device, _type, parent, _userData, events) => {
+    supports: (_device, type) =>
+      nests &&
+      (type === VIOMMU_TYPE_ARM_SMMUV3 ||
+        (type === VIOMMU_TYPE_TEGRA241_CMDQV && policy.cmdqv !== undefined)),
+    init: (_device, type, parent, userData, events) => {
       const stage2 = nestParent(VIOMMU_OP, context, parent);
       const tag = new GuestTag(VIOMMU_OP, context, stage2, policy);
-      return new SmmuViommu(unit, tag, options, events);
+      const { cmdqv } = policy;
+      if (type !== VIOMMU_TYPE_TEGRA241_CMDQV || !cmdqv) {
+        return new SmmuViommu(unit, tag, options, events);
+      }
+      try {
+        return new CmdqvViommu(unit, tag, options, cmdqv, events, userData);
+      } catch (error) {
+        tag.release();
+        throw error;
+      }
     },
   };
   if (!nests || !policy.directNesting) return { nests, viommu };

@@ -26,6 +26,7 @@ import { allocPaging } from './alloc-paging.ts';
 import { attach } from './attach.ts';
 import type { UnitParts } from './bring-up.ts';
 import { stallIsForced, stallIsOptional } from './capabilities.ts';
+import { HW_INFO_TYPE_TEGRA241_CMDQV } from './cmdqv.ts';
 import { type DeviceState, NO_SSID } from './device-state.ts';
 import { defaultShape, formatOf } from './geometry.ts';
 import { hwCapabilities, hwInfo } from './hw-info.ts';
@@ -137,6 +138,8 @@ export class SmmuUnit implements IommuUnit {
   }
 
   hwInfo(_device: UnitDevice, type: number): HwInfo {
+    const { cmdqv } = this.#options;
+    if (cmdqv && type === HW_INFO_TYPE_TEGRA241_CMDQV) return cmdqv.info;
     return hwInfo(this.#context.caps, type);
   }
 

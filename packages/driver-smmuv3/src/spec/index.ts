@@ -1,4 +1,5 @@
 /** What the SMMUv3 specification prints: registers, tables, descriptors, commands, events. */
+export * from './cmdqv.ts';
 export * from './commands.ts';
 export * from './context-descriptor.ts';
 export * from './events.ts';

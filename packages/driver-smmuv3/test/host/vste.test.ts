@@ -12,6 +12,7 @@ const FEATURES: GuestFeatures = {
   bothStages: true,
   ssidBits: 20,
   asid16: true,
+  commandQueueLg2: 8,
   ats: true,
   ranges: true,
   wide: true,

@@ -8,6 +8,9 @@ import {
   MAP_FLAG,
   openIommufd,
   PAGE_RESPONSE,
+  sysMmap,
+  VIOMMU_TYPE,
+  VM_PROT,
 } from '@iommukit/core';
 import { amdvi } from '@iommukit/driver-amdvi';
 import { CFGI, COMMAND, smmuv3, TLBI } from '@iommukit/driver-smmuv3';
@@ -288,4 +291,65 @@ describe('S003 F: page requests of every architecture', () => {
     expect(first).toMatchObject([{ pasid: PASID, grpid: 0, perm: 3, addr: 0x7f00_0000_1000n }]);
     for (const other of others) expect(other).toEqual(first);
   });
+});
+
+/** devA in a vSMMU with a command queue of its own (Tegra241), and how its commands get there. */
+const queuePaths = () => {
+  const vmm = new ArmVmm('L1', { cmdqv: {} });
+  const { context, scenario } = vmm;
+  const data = new Uint8Array(16);
+  const request = { devId: vmm.id('devA'), hwptId: vmm.parentId, type: VIOMMU_TYPE.TEGRA241_CMDQV };
+  const { outViommuId: viommuId } = context.viommuAlloc({ ...request, data });
+  vmm.vdevice(viommuId, 'devA', 0x10);
+  vmm.attach('devA', vmm.nested('devA', viommuId, vsteOf(A1)));
+  vmm.guest('devB', A2);
+  const place = { type: 1, index: 0, nestingParentIova: 0x7_0000, length: 0x100 };
+  context.hwQueueAlloc({ viommuId, ...place });
+  const page0 = 0xa000_0000;
+  const offset = Number(new DataView(data.buffer).getBigUint64(0, true));
+  const mapping = { addr: page0, length: 0x1_0000, prot: VM_PROT.READ | VM_PROT.WRITE, offset };
+  const flags = MAP_FLAG.SHARED | MAP_FLAG.FIXED;
+  expect(sysMmap(scenario.vmm, context.fd, { ...mapping, flags })).toBe(page0);
+  const register = (at: number, value: number) =>
+    scenario.vmm.poke(page0 + at, Uint8Array.of(value, 0, 0, 0));
+  register(8, 1);
+  return {
+    vmm,
+    byCall: (commands: readonly Uint8Array[]) => vmm.invalidate(viommuId, ...commands),
+    byQueue: (commands: readonly Uint8Array[]) => {
+      commands.forEach((command, at) => {
+        const view = new DataView(command.buffer, command.byteOffset);
+        for (const half of [0, 8]) {
+          scenario.write(0x7_0000 + 16 * at + half, view.getBigUint64(half, true));
+        }
+      });
+      register(4, commands.length);
+    },
+  };
+};
+
+describe('S003 F: hardware queues', () => {
+  it.each([
+    ['NH_ASID 1', { OPCODE: COMMAND.TLBI_NH_ASID, ASID: 1 }, 0x1_0000_b010],
+    ['NH_VA', { OPCODE: COMMAND.TLBI_NH_VA, ASID: 1, ADDR: 0x7f00_0000_1000 }, 0x1_0000_b010],
+    ['NH_VA of another page', { OPCODE: COMMAND.TLBI_NH_VA, ASID: 1, ADDR: 0x1000 }, A1.hpa],
+    ['NH_ASID 2', { OPCODE: COMMAND.TLBI_NH_ASID, ASID: 2 }, A1.hpa],
+  ])(
+    'S003 F4: the same commands by call and by hardware queue: the same end of the TLB (%s)',
+    (_, fields, hpa) => {
+      const commands = [bytesOf(encode(TLBI, fields))];
+      const ends = (['byCall', 'byQueue'] as const).map((path) => {
+        const paths = queuePaths();
+        const { vmm } = paths;
+        const read = () => [vmm.dma('devA', A1.va), vmm.dma('devB', A2.va)];
+        expect(read()).toEqual([A1.hpa, A2.hpa]);
+        vmm.scenario.write(A1.slot, 0xbf43n);
+        vmm.scenario.write(A2.slot, 0xcf43n);
+        paths[path](commands);
+        return read();
+      });
+      expect(ends[1]).toEqual(ends[0]);
+      expect(ends[0]).toEqual([hpa, A2.hpa]);
+    },
+  );
 });
