@@ -180,6 +180,7 @@ const takenOver = (): void => {
     ...policy,
     rmrs: [],
     stallSids: new Set(),
+    cmdqv: undefined,
   });
   heir.probeDevice(at.device);
   heir.attach(at.device, -1, heir.allocPaging(at.device, { flags: 0 }));
