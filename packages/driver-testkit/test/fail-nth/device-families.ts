@@ -176,10 +176,10 @@ export const DEVICE_FAMILIES: readonly Family[] = [
     },
   },
   {
-    name: 'IOMMU_HWPT_ALLOC with dirty tracking, as a nest parent',
+    name: 'IOMMU_HWPT_ALLOC with dirty tracking, as a nest parent where that goes',
     prepare: (world) => {
       const { devId, ioasId } = boundAndMapped(world);
-      const flags = HWPT_ALLOC.DIRTY_TRACKING | HWPT_ALLOC.NEST_PARENT;
+      const flags = world.platform.dirtyFlags;
       return () => world.context.hwptAlloc({ devId, ptId: ioasId, flags });
     },
   },

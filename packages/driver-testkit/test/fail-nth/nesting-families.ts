@@ -140,22 +140,15 @@ export const NESTING_FAMILIES: readonly Family[] = [
   },
   {
     name: 'IOMMU_HWPT_INVALIDATE of a nested HWPT',
-    allocatesNothing: true,
+    // An SMMUv3 copies all commands at once.
+    allocatesNothing: ['mock', 'vtd'],
     prepare: (world) => {
       const { devId, parentId } = nestParent(world);
       const { outHwptId: hwptId } = nestedOver(world, devId, parentId);
       world.context.deviceAttach(devId, hwptId);
-      const isMock = world.platform.name === 'mock';
-      const entryLen = isMock ? 8 : 24;
-      const dataType = isMock ? MOCK_TYPE.INVALIDATE : 0;
+      const { dataType, entryLen, data } = world.platform.invalidation;
       return () =>
-        world.context.hwptInvalidate({
-          hwptId,
-          dataType,
-          entryLen,
-          entryNum: 2,
-          data: new Uint8Array(2 * entryLen),
-        });
+        world.context.hwptInvalidate({ hwptId, dataType, entryLen, entryNum: 2, data: data() });
     },
   },
   {

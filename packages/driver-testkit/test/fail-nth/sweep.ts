@@ -22,8 +22,11 @@ export interface Family {
    * @returns the call, which may be made more than once
    */
   prepare(world: World): () => unknown;
-  /** Linux allocates nothing on this way: it must work while every allocation fails. */
-  readonly allocatesNothing?: true;
+  /**
+   * Linux allocates nothing on this way, or nothing with these drivers: it must work while every
+   * allocation fails.
+   */
+  readonly allocatesNothing?: true | readonly Platform['name'][];
   /** Memory of the driver that stays with a device once it was needed, such as PASID tables. */
   readonly keepsDriverFrames?: true;
   /** User pages or pages of files that come to be and stay, whether the call fails or not. */

@@ -1,9 +1,11 @@
-/** The computers that allocations fail on: a device behind the mock, or behind VT-d. */
+/** The computers that allocations fail on: a device behind the mock, VT-d or SMMUv3. */
+import { encode } from '@iommukit/bits';
 import {
   createMachine,
   createProcess,
   type Endpoint,
   errnoName,
+  HWPT_ALLOC,
   HWPT_DATA,
   type IommuDriver,
   type IommufdContext,
@@ -16,6 +18,15 @@ import {
   type Process,
   VM_PROT,
 } from '@iommukit/core';
+import {
+  COMMAND,
+  encodeHwptArmSmmuv3,
+  encodeViommuArmSmmuv3Invalidate,
+  STE,
+  STE_CONFIG,
+  smmuv3,
+  TLBI,
+} from '@iommukit/driver-smmuv3';
 import { iommuTest, MOCK_TYPE, mockDriver } from '@iommukit/driver-testkit';
 import { encodeHwptVtdS1, vtd } from '@iommukit/driver-vtd';
 
@@ -36,13 +47,25 @@ const SMALLEST_POOL_BYTES = 2 ** 21;
 
 /** A driver, and what only its author knows of its vendor data. */
 export interface Platform {
-  readonly name: 'mock' | 'vtd';
+  readonly name: 'mock' | 'vtd' | 'smmuv3';
   createDriver(): IommuDriver;
   /** Vendor type and data of a nested HWPT. */
   readonly nested: { readonly dataType: number; data(): Uint8Array };
+  /** Two invalidations of such a HWPT. */
+  readonly invalidation: {
+    readonly dataType: number;
+    readonly entryLen: number;
+    data(): Uint8Array;
+  };
+  /** Flags of a HWPT that tracks dirty pages. */
+  readonly dirtyFlags: number;
 }
 
-/** Both drivers. */
+const { DIRTY_TRACKING, NEST_PARENT } = HWPT_ALLOC;
+
+const TLBI_ALL = encode(TLBI, { OPCODE: COMMAND.TLBI_NH_ALL });
+
+/** The drivers. */
 export const PLATFORMS: readonly Platform[] = [
   {
     name: 'mock',
@@ -51,6 +74,12 @@ export const PLATFORMS: readonly Platform[] = [
       dataType: MOCK_TYPE.HWPT_DATA,
       data: () => new Uint8Array(Uint32Array.of(0, 0).buffer),
     },
+    invalidation: {
+      dataType: MOCK_TYPE.INVALIDATE,
+      entryLen: 8,
+      data: () => new Uint8Array(2 * 8),
+    },
+    dirtyFlags: DIRTY_TRACKING | NEST_PARENT,
   },
   {
     name: 'vtd',
@@ -59,6 +88,22 @@ export const PLATFORMS: readonly Platform[] = [
       dataType: HWPT_DATA.VTD_S1,
       data: () => encodeHwptVtdS1({ pgtblAddr: 0x1000, addrWidth: 48 }),
     },
+    invalidation: { dataType: 0, entryLen: 24, data: () => new Uint8Array(2 * 24) },
+    dirtyFlags: DIRTY_TRACKING | NEST_PARENT,
+  },
+  {
+    name: 'smmuv3',
+    createDriver: () => smmuv3({ maxTableBytes: SMALLEST_POOL_BYTES, canWbs: true }),
+    nested: {
+      dataType: HWPT_DATA.ARM_SMMUV3,
+      data: () => encodeHwptArmSmmuv3(encode(STE, { V: 1, CONFIG: STE_CONFIG.BYPASS })),
+    },
+    invalidation: {
+      dataType: 1,
+      entryLen: 16,
+      data: () => encodeViommuArmSmmuv3Invalidate([TLBI_ALL, TLBI_ALL]),
+    },
+    dirtyFlags: DIRTY_TRACKING,
   },
 ];
 
