@@ -6,6 +6,7 @@ import {
   defineDriver,
   type IommuDriver,
   type IommuUnit,
+  type MigrationOps,
   type TranslationAgent,
   type UnitHost,
 } from '@iommukit/core';
@@ -23,6 +24,7 @@ import { CmdqvHost } from './host/cmdqv.ts';
 import { HW_INFO_TYPE_ARM_SMMUV3 } from './host/hw-info.ts';
 import { checkReservedMemory, type ReservedMemory } from './host/reserved-regions.ts';
 import { type HostOptions, SmmuUnit } from './host/unit.ts';
+import { SmmuMigration } from './migration.ts';
 
 /** What {@link smmuv3} takes. */
 export interface SmmuOptions {
@@ -80,6 +82,7 @@ export interface SmmuOptions {
 export class SmmuIommuUnit extends SmmuUnit {
   /** Registers and caches, `explain`, the sanitizer. */
   readonly hardware: SmmuHardware;
+  readonly migration: MigrationOps;
 
   /** Made by the driver {@link smmuv3} returns. */
   constructor(
@@ -92,6 +95,7 @@ export class SmmuIommuUnit extends SmmuUnit {
   ) {
     super(driver, agent, parts, pool, options);
     this.hardware = hardware;
+    this.migration = new SmmuMigration(hardware, { unit: this, parts, pool });
   }
 }
 

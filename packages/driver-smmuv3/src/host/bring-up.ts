@@ -34,6 +34,7 @@ export interface BringUpOptions {
 /** A unit that is up. */
 export interface UnitParts {
   readonly context: UnitContext;
+  readonly commands: CommandQueue;
   readonly events: EventQueueService;
   readonly pageFaults: PageFaults;
   /** There where the unit takes page requests. */
@@ -83,7 +84,7 @@ export const bringUp = (
   enable(registers, queues.enables);
   registers.writeReg32(IRQ_CTRL.offset, queues.interrupts);
   enable(registers, queues.enables | SMMUEN.mask);
-  return { context, ...queues };
+  return { context, commands: queue, ...queues };
 };
 
 /** The queues that the unit writes; messages of theirs are served when no command is under way. */

@@ -14,6 +14,12 @@ const WORDS = CD_BYTES / 4;
 
 const pagesFor = (bytes: number): number => Math.ceil(bytes / 4096);
 
+/** Where the context descriptors of a device are. */
+export interface CdTablePlace {
+  readonly pa: number;
+  readonly leaves: readonly { readonly index: number; readonly pa: number }[];
+}
+
 /**
  * The context descriptors of one device: one for each SubstreamID, that of 0 also for requests
  * without. Linear up to 1024 of them, else leaves of 64 KiB that are made when one is needed.
@@ -33,8 +39,17 @@ export class CdTable {
   readonly #invalidate: Invalidate;
   readonly #leaves = new Map<number, number>();
 
-  /** @throws {IommuError} ENOMEM */
-  constructor(memory: HostMemory, invalidate: Invalidate, sid: number, ssidBits: number) {
+  /**
+   * @param adopted a table that a snapshot of memory brought; default: a new one
+   * @throws {IommuError} ENOMEM
+   */
+  constructor(
+    memory: HostMemory,
+    invalidate: Invalidate,
+    sid: number,
+    ssidBits: number,
+    adopted?: CdTablePlace,
+  ) {
     this.#memory = memory;
     this.#invalidate = invalidate;
     this.#sid = sid;
@@ -42,7 +57,15 @@ export class CdTable {
     const isLinear = ssidBits <= LEAF_LG2;
     this.format = isLinear ? S1_FMT.LINEAR : S1_FMT.TWO_LEVEL_64K;
     const bytes = isLinear ? CD_BYTES * 2 ** ssidBits : L1CD_BYTES * 2 ** (ssidBits - LEAF_LG2);
-    this.pa = memory.alloc(pagesFor(bytes), 'attach', `the context descriptors of stream ${sid}`);
+    const what = `the context descriptors of stream ${sid}`;
+    this.pa = adopted?.pa ?? memory.alloc(pagesFor(bytes), 'attach', what);
+    for (const { index, pa } of adopted?.leaves ?? []) this.#leaves.set(index, pa);
+  }
+
+  /** Where it is, for a snapshot. */
+  save(): CdTablePlace {
+    const { pa } = this;
+    return { pa, leaves: [...this.#leaves].map(([index, leaf]) => ({ index, pa: leaf })) };
   }
 
   /**

@@ -8,6 +8,12 @@ const WORDS = COMMAND_BYTES / 4;
 const MAX_POLLS = 100_000;
 const CMDQ_ERROR = GERROR.fields.CMDQ_ERR.mask;
 
+/** Where a command queue is, and its producer index with the wrap bit. */
+export interface CommandQueuePlace {
+  readonly ringPa: number;
+  readonly prod: number;
+}
+
 /**
  * The command queue of one unit, driven as an operating system does: commands are collected,
  * handed over with one SYNC at the end, and the consumer index is polled.
@@ -20,7 +26,7 @@ export class CommandQueue {
   deviceTimeouts = 0;
   readonly #registers: RegisterFile;
   readonly #memory: HostMemory;
-  readonly #ring: number;
+  #ring: number;
   readonly #lg2: number;
   readonly #batch: number[] = [];
   readonly #later = new Set<() => void>();
@@ -45,6 +51,17 @@ export class CommandQueue {
     registers.writeReg32(CMDQ_PROD.offset, 0);
     registers.writeReg32(CMDQ_CONS.offset, 0);
     this.#prod = 0;
+  }
+
+  /** Where it is and how far it came, for a snapshot. */
+  save(): CommandQueuePlace {
+    return { ringPa: this.#ring, prod: this.#prod };
+  }
+
+  /** Go on with a queue that a snapshot brought. */
+  adopt({ ringPa, prod }: CommandQueuePlace): void {
+    this.#ring = ringPa;
+    this.#prod = prod;
   }
 
   /** Add one command: its four dwords. @hot */

@@ -4,12 +4,14 @@
  *
  * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c (arm_smmu_domain_finalise)
  */
-import { type DirtyOps, type IommuUnit, type PagingDomain, refuse } from '@iommukit/core';
+import { type IommuUnit, type PagingDomain, refuse } from '@iommukit/core';
 import {
+  attachTable,
   createTable,
   type LeafRecord,
   type PageTable,
   type PageTablePool,
+  type TableHandle,
 } from '@iommukit/pgtable-fast';
 import { CacheTags, TAG, type TagKind } from './cache-tags.ts';
 import { contextDescriptor } from './context-descriptors.ts';
@@ -40,12 +42,14 @@ export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain 
   readonly apertureStartFrame = 0;
   readonly apertureLastFrame: number;
   readonly options: PagingDomainOptions;
-  readonly table: PageTable;
-  /** ASID of stage 1, VMID of stage 2. */
-  readonly tag: number;
+  /** Its table; a snapshot brings another. */
+  table: PageTable;
+  /** ASID of stage 1, VMID of stage 2; a snapshot brings another. */
+  tag: number;
   /** What a change of the table must reach. */
   readonly tags = new CacheTags();
-  readonly dirty?: DirtyOps;
+  readonly dirty?: DirtyTracking;
+  readonly #pool: PageTablePool;
   readonly #pending = new PendingRanges();
   readonly #secondSmallestPage: number;
   readonly #leaf: LeafRecord = { iovaPfn: 0, oaPfn: 0, pages: 0, level: 0, wordLo: 0, wordHi: 0 };
@@ -59,6 +63,7 @@ export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain 
     options: PagingDomainOptions,
   ) {
     super(unit, context);
+    this.#pool = pool;
     this.options = options;
     const format = formatOf(context.caps, options.shape);
     this.apertureLastFrame = 2 ** (format.iovaBits - PAGE_LG2) - 1;
@@ -87,6 +92,14 @@ export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain 
   }
   get enforcesCacheCoherency(): boolean {
     return this.#forcesSnooping;
+  }
+
+  /** Take over what a snapshot of the unit brought: a table of the pool, and its tag. */
+  adopt(handle: TableHandle, tag: number, forcesSnooping: boolean, tracking: boolean): void {
+    this.table = attachTable(this.#pool, formatOf(this.context.caps, this.options.shape), handle);
+    this.tag = tag;
+    this.#forcesSnooping = forcesSnooping;
+    this.dirty?.setTracking(tracking);
   }
 
   mapRuns(iovaFrame: number, runs: Float64Array, runCount: number, prot: number): number {

@@ -37,7 +37,7 @@ export class EventQueueService {
   readonly #registers: RegisterFile;
   readonly #memory: HostMemory;
   readonly #host: UnitHost;
-  readonly #queue: number;
+  #queue: number;
   readonly #lg2: number;
   #servicing = false;
 
@@ -62,6 +62,14 @@ export class EventQueueService {
     registers.writeReg64(CFG0.offset, addressLo(messageAddress), addressHi(messageAddress));
     registers.writeReg32(CFG1.offset, 0);
     registers.writeReg32(CFG2.offset, MESSAGE_ATTRIBUTES);
+  }
+
+  /** Where the queue is; a snapshot of memory may bring it elsewhere. */
+  get queuePa(): number {
+    return this.#queue;
+  }
+  set queuePa(pa: number) {
+    this.#queue = pa;
   }
 
   /** Report every event, oldest first, and acknowledge an overflow. */

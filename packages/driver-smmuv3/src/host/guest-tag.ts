@@ -17,26 +17,58 @@ export interface GuestTagOptions {
  */
 export class GuestTag {
   readonly unit: UnitContext;
-  readonly parent: SmmuPagingDomain;
   readonly vmid: number;
+  #parent: SmmuPagingDomain | undefined;
 
-  /** @throws {IommuError} EINVAL for a parent that the unit cannot walk; ENOSPC */
-  constructor(op: string, unit: UnitContext, parent: SmmuPagingDomain, options: GuestTagOptions) {
-    if (options.linux73Vmid && parent.context !== unit) throw foreignParent(op, unit, parent);
-    checkWalkable(op, unit, parent);
+  /**
+   * @param parent undefined for one of a snapshot, which {@link link} brings
+   * @param adopted the VMID that a snapshot brings; default: a free one
+   * @throws {IommuError} EINVAL for a parent that the unit cannot walk; ENOSPC
+   */
+  constructor(
+    op: string,
+    unit: UnitContext,
+    parent: SmmuPagingDomain | undefined,
+    options: GuestTagOptions,
+    adopted?: number,
+  ) {
+    if (parent !== undefined) checkParent(op, unit, parent, options);
     this.unit = unit;
-    this.parent = parent;
-    this.vmid = options.linux73Vmid ? parent.tag : unit.vmids.take(op);
-    parent.tags.addTranslation(unit, TAG.BELOW_NESTED, this.vmid);
+    const shared = options.linux73Vmid ? parent?.tag : undefined;
+    this.vmid = adopted ?? shared ?? unit.vmids.take(op);
+    if (parent !== undefined) this.link(parent);
+  }
+
+  /** The stage 2 under the guest. */
+  get parent(): SmmuPagingDomain {
+    return this.#parent as SmmuPagingDomain;
+  }
+
+  /** The stage 2 is there: changes of it are flushed for this guest. */
+  link(parent: SmmuPagingDomain): void {
+    this.#parent = parent;
+    parent.tags.addTranslation(this.unit, TAG.BELOW_NESTED, this.vmid);
   }
 
   /** Give the VMID back; nothing is cached under it any more. */
   release(): void {
-    const { unit, parent, vmid } = this;
-    parent.tags.removeTranslation(unit, TAG.BELOW_NESTED, vmid);
-    if (parent.tag !== vmid || parent.context !== unit) unit.vmids.release(vmid);
+    const { unit, vmid } = this;
+    const parent = this.#parent;
+    parent?.tags.removeTranslation(unit, TAG.BELOW_NESTED, vmid);
+    if (parent?.tag !== vmid || parent.context !== unit) unit.vmids.release(vmid);
   }
 }
+
+/** @throws {IommuError} EINVAL for a stage 2 that the unit cannot use for guests */
+export const checkParent = (
+  op: string,
+  unit: UnitContext,
+  parent: SmmuPagingDomain,
+  { linux73Vmid }: GuestTagOptions,
+): void => {
+  if (linux73Vmid && parent.context !== unit) throw foreignParent(op, unit, parent);
+  checkWalkable(op, unit, parent);
+};
 
 /** Another SMMU can walk the table for a guest, which has a VMID there, as far as it is not too wide. */
 const checkWalkable = (op: string, { name, caps }: UnitContext, parent: SmmuPagingDomain): void => {

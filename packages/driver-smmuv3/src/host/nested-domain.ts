@@ -24,7 +24,6 @@ export interface GuestDevices {
 /** A guest's stream table entry over a stage 2 of the host. */
 export class SmmuNestedDomain extends TranslatingDomain implements NestedDomain {
   readonly kind = 'nested';
-  readonly parent: SmmuPagingDomain;
   readonly pasidCompatible = false;
   readonly ownsPasidTable = true;
   readonly usesCdTable = false;
@@ -50,12 +49,26 @@ export class SmmuNestedDomain extends TranslatingDomain implements NestedDomain 
     direct?: { invalidate(domain: SmmuNestedDomain, array: UserArray): void; free(): void },
   ) {
     super(unit, tag.unit);
-    this.parent = tag.parent;
     this.#tag = tag;
     this.vste = vste;
     this.#guest = guest;
     if (direct) this.invalidate = (array) => direct.invalidate(this, array);
     this.#onFree = direct ? () => direct.free() : () => {};
+  }
+
+  /** The stage 2 under it. */
+  get parent(): SmmuPagingDomain {
+    return this.#tag.parent;
+  }
+
+  /** The vIOMMU it was made through. */
+  get guest(): GuestDevices | undefined {
+    return this.#guest;
+  }
+
+  /** What everything cached of its guest goes by. */
+  get vmid(): number {
+    return this.#tag.vmid;
   }
 
   /** StreamIDs of the devices on it. */

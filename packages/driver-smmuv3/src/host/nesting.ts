@@ -51,6 +51,7 @@ export interface GuestOptions extends NestingPolicy {
 export interface GuestOps {
   /** Whether guests are offered anything. */
   readonly nests: boolean;
+  readonly options: GuestOptions;
   readonly viommu: ViommuOps;
   readonly nesting?: NestingOps;
 }
@@ -87,12 +88,12 @@ export const guestOps = (
       }
     },
   };
-  if (!nests || !policy.directNesting) return { nests, viommu };
+  if (!nests || !policy.directNesting) return { nests, options, viommu };
   const nesting: NestingOps = {
     allocNested: (_device, parent, flags, userData) =>
       allocDirect(unit, context, parent, flags, userData, options),
   };
-  return { nests, viommu, nesting };
+  return { nests, options, viommu, nesting };
 };
 
 /**
@@ -134,12 +135,20 @@ const allocDirect = (
 ): NestedDomain => {
   const stage2 = nestParent(ALLOC_OP, context, parent);
   const vste = readUserVste(options.features, flags, userData);
-  const tag = new GuestTag(ALLOC_OP, context, stage2, options);
-  return new SmmuNestedDomain(unit, tag, vste, undefined, {
+  return directDomain(unit, new GuestTag(ALLOC_OP, context, stage2, options), vste, options);
+};
+
+/** See {@link allocDirect}. */
+export const directDomain = (
+  unit: IommuUnit,
+  tag: GuestTag,
+  vste: Vste,
+  options: GuestOptions,
+): SmmuNestedDomain =>
+  new SmmuNestedDomain(unit, tag, vste, undefined, {
     invalidate: (domain, array) => invalidateDirect(domain, tag, array, options),
     free: () => tag.release(),
   });
-};
 
 const invalidateDirect = (
   domain: SmmuNestedDomain,

@@ -26,6 +26,15 @@ const LAST_STALLABLE = 0x13;
 const KIND = { STALL: 0, PAGE_REQUEST: 1 } as const;
 type Kind = (typeof KIND)[keyof typeof KIND];
 
+/** State of {@link PageFaults}, plain data. */
+export interface PageFaultsState {
+  readonly users: readonly { readonly sid: number; readonly count: number }[];
+  readonly open: readonly {
+    readonly sid: number;
+    readonly waiting: readonly { readonly key: string; readonly kinds: readonly number[] }[];
+  }[];
+}
+
 /** Stalls and page request groups of one unit that core was told of, and has not answered. */
 export class PageFaults implements PriOps {
   readonly #unit: UnitContext;
@@ -105,6 +114,33 @@ export class PageFaults implements PriOps {
   answerGroup(sid: number, pasid: number, prgIndex: number, response: number): void {
     this.#unit.invalidate.pageResponse(sid, pasid, prgIndex, response);
     this.#unit.invalidate.submit();
+  }
+
+  /** Who uses fault queues and what awaits an answer, by StreamID, for a snapshot. */
+  save(): PageFaultsState {
+    return {
+      users: [...this.#users].map(([{ sid }, count]) => ({ sid, count })),
+      open: [...this.#open].map(([{ sid }, byKey]) => ({
+        sid,
+        waiting: [...byKey].map(([key, kinds]) => ({ key, kinds: [...kinds] })),
+      })),
+    };
+  }
+
+  /** Put a state in place; its devices are there. */
+  load({ users, open }: PageFaultsState): void {
+    this.#users.clear();
+    this.#open.clear();
+    for (const { sid, count } of users) {
+      const state = this.#unit.devices.get(sid);
+      if (state) this.#users.set(state, count);
+    }
+    for (const { sid, waiting } of open) {
+      const state = this.#unit.devices.get(sid);
+      const kindsOf = ({ key, kinds }: (typeof waiting)[number]) =>
+        [key, kinds.map((kind) => (kind === KIND.STALL ? KIND.STALL : KIND.PAGE_REQUEST))] as const;
+      if (state) this.#open.set(state, new Map(waiting.map(kindsOf)));
+    }
   }
 
   /** The device leaves. */

@@ -40,6 +40,19 @@ export interface PageRequestQueueParts {
   readonly likeLinux73: boolean;
 }
 
+/** Where the queue is, and what of groups has arrived. */
+export interface PageRequestQueueState {
+  readonly queuePa: number;
+  readonly open: readonly {
+    readonly sid: number;
+    readonly groups: readonly {
+      readonly key: string;
+      readonly bad: boolean;
+      readonly faults: readonly PageFault[];
+    }[];
+  }[];
+}
+
 /**
  * The page request queue of one unit: takes requests out, puts groups together, hands them on.
  *
@@ -50,7 +63,7 @@ export class PageRequestQueue {
   /** Overflows seen; hardware answered the lost requests itself. */
   overflows = 0;
   readonly #parts: PageRequestQueueParts;
-  readonly #queue: number;
+  #queue: number;
   readonly #lg2: number;
   readonly #open = new Map<DeviceState, OpenGroups>();
   #servicing = false;
@@ -84,6 +97,32 @@ export class PageRequestQueue {
       this.#drain();
     } finally {
       this.#servicing = false;
+    }
+  }
+
+  /** Where the queue is, and incomplete groups by StreamID, for a snapshot. */
+  save(): PageRequestQueueState {
+    return {
+      queuePa: this.#queue,
+      open: [...this.#open].map(([{ sid }, { byKey }]) => ({
+        sid,
+        groups: [...byKey].map(([key, { bad, faults }]) => ({ key, bad, faults: [...faults] })),
+      })),
+    };
+  }
+
+  /** Go on with a queue that a snapshot brought; its devices are there. */
+  adopt({ queuePa, open }: PageRequestQueueState): void {
+    this.#queue = queuePa;
+    this.#open.clear();
+    for (const { sid, groups } of open) {
+      const state = this.#parts.deviceAt(sid);
+      if (state === undefined) continue;
+      const byKey = new Map(
+        groups.map(({ key, bad, faults }) => [key, { bad, faults: [...faults] }]),
+      );
+      const held = groups.reduce((sum, { faults }) => sum + faults.length, 0);
+      this.#open.set(state, { byKey, held });
     }
   }
 

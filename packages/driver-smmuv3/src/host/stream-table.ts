@@ -14,6 +14,12 @@ const LEAF_STREAMS = 2 ** SPLIT;
 const LEAF_PAGES = (LEAF_STREAMS * STE_BYTES) / 4096;
 const RA = STRTAB_BASE.fields.RA.masks[1] as number;
 
+/** Where a stream table is. */
+export interface StreamTablePlace {
+  readonly basePa: number;
+  readonly leaves: readonly { readonly bus: number; readonly pa: number }[];
+}
+
 /**
  * The stream table: two levels where the unit has them (a leaf of 256 streams per PCI bus, made
  * when a device appears), else linear.
@@ -23,7 +29,7 @@ const RA = STRTAB_BASE.fields.RA.masks[1] as number;
 export class StreamTable {
   readonly #memory: HostMemory;
   readonly #caps: Capabilities;
-  readonly #base: number;
+  #base: number;
   readonly #leaves = new Map<number, number>();
 
   /** @throws {IommuError} ENOMEM */
@@ -75,6 +81,18 @@ export class StreamTable {
    */
   write(sid: number, words: Uint32Array, invalidate: Invalidate): boolean {
     return writeEntry(this.#portOf(sid, invalidate), words, STE_RULES);
+  }
+
+  /** Where everything is, for a snapshot. */
+  save(): StreamTablePlace {
+    return { basePa: this.#base, leaves: [...this.#leaves].map(([bus, pa]) => ({ bus, pa })) };
+  }
+
+  /** Go on with a table that a snapshot of memory brought. */
+  adopt({ basePa, leaves }: StreamTablePlace): void {
+    this.#base = basePa;
+    this.#leaves.clear();
+    for (const { bus, pa } of leaves) this.#leaves.set(bus, pa);
   }
 
   /** Physical address of the entry of a reserved stream. */

@@ -42,6 +42,17 @@ export class TagAllocator {
     return tag;
   }
 
+  /** Which are in use, for a snapshot. */
+  save(): Uint8Array {
+    return this.#taken.slice();
+  }
+
+  /** Put a state of the same width in place. */
+  load(taken: Uint8Array): void {
+    this.#taken.set(taken);
+    this.#lowest = FIRST;
+  }
+
   /** Give one back; nothing may be cached under it any more. */
   release(tag: number): void {
     this.#taken[tag] = 0;

@@ -30,7 +30,7 @@ import { HW_INFO_TYPE_TEGRA241_CMDQV } from './cmdqv.ts';
 import { type DeviceState, NO_SSID } from './device-state.ts';
 import { defaultShape, formatOf } from './geometry.ts';
 import { hwCapabilities, hwInfo } from './hw-info.ts';
-import { guestOps, type NestingPolicy } from './nesting.ts';
+import { type GuestOptions, guestOps, type NestingPolicy } from './nesting.ts';
 import { type ReservedMemory, reservedRegions, usesReservedMemory } from './reserved-regions.ts';
 import { SmmuIdentityDomain } from './translating-domain.ts';
 import type { UnitContext } from './unit-context.ts';
@@ -53,6 +53,8 @@ export class SmmuUnit implements IommuUnit {
   readonly nesting?: NestingOps;
   readonly viommu: ViommuOps;
   readonly pri: PriOps;
+  /** How guests are served. */
+  readonly guestOptions: GuestOptions;
   readonly #parts: UnitParts;
   readonly #context: UnitContext;
   readonly #pool: PageTablePool;
@@ -75,6 +77,7 @@ export class SmmuUnit implements IommuUnit {
     this.#pool = pool;
     this.#options = options;
     const guests = guestOps(this, context, options);
+    this.guestOptions = guests.options;
     this.viommu = guests.viommu;
     if (guests.nesting) this.nesting = guests.nesting;
     this.pri = parts.pageFaults;
