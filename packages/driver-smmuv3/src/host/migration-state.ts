@@ -84,7 +84,6 @@ const PAGE_REQUESTS: snapshotCodec.Codec<PageRequestQueueState> = struct({
 });
 
 const PAGE_FAULTS: snapshotCodec.Codec<PageFaultsState> = struct({
-  users: list(struct({ sid: u32, count: u32 })),
   open: list(struct({ sid: u32, waiting: list(struct({ key: text, kinds: list(u8) })) })),
 });
 

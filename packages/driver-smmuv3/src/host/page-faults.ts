@@ -28,7 +28,6 @@ type Kind = (typeof KIND)[keyof typeof KIND];
 
 /** State of {@link PageFaults}, plain data. */
 export interface PageFaultsState {
-  readonly users: readonly { readonly sid: number; readonly count: number }[];
   readonly open: readonly {
     readonly sid: number;
     readonly waiting: readonly { readonly key: string; readonly kinds: readonly number[] }[];
@@ -116,10 +115,9 @@ export class PageFaults implements PriOps {
     this.#unit.invalidate.submit();
   }
 
-  /** Who uses fault queues and what awaits an answer, by StreamID, for a snapshot. */
+  /** What awaits an answer, by StreamID, for a snapshot. */
   save(): PageFaultsState {
     return {
-      users: [...this.#users].map(([{ sid }, count]) => ({ sid, count })),
       open: [...this.#open].map(([{ sid }, byKey]) => ({
         sid,
         waiting: [...byKey].map(([key, kinds]) => ({ key, kinds: [...kinds] })),
@@ -128,13 +126,8 @@ export class PageFaults implements PriOps {
   }
 
   /** Put a state in place; its devices are there. */
-  load({ users, open }: PageFaultsState): void {
-    this.#users.clear();
+  load({ open }: PageFaultsState): void {
     this.#open.clear();
-    for (const { sid, count } of users) {
-      const state = this.#unit.devices.get(sid);
-      if (state) this.#users.set(state, count);
-    }
     for (const { sid, waiting } of open) {
       const state = this.#unit.devices.get(sid);
       const kindsOf = ({ key, kinds }: (typeof waiting)[number]) =>
