@@ -163,19 +163,26 @@ function scanTree(table: u32, level: i32, va: u64, end: u64): void {
   } while (va < end);
 }
 
+/** The errno of a range, or 0. For a host that reads the range in several calls: none of them must fail. */
+export function checkDirtyRange(block: u32, iova: f64, frames: f64): i32 {
+  const count = whole(frames);
+  const first = whole(iova);
+  if (isOut(first) || isOut(count)) return EINVAL;
+  if (count != 0 && isOut(inputRange(top(block), first, count))) return ERANGE;
+  return ((first | count) & (GRANULE - 1)) != 0 ? EINVAL : 0;
+}
+
 /**
  * Sets the bits of dirty frames of the range in the scratch bitmap, frame `iova` being bit `bit`, each
  * bit standing for `1 << bitLg2` frames, and cleans the leaves. Dirty frames, or -errno.
  */
 export function readAndClearDirty(block: u32, iova: f64, frames: f64, bit: u32, bitLg2: u32, flags: u32): f64 {
+  const error = checkDirtyRange(block, iova, frames);
+  if (error != 0) return error;
   const count = whole(frames);
-  const first = whole(iova);
-  if (isOut(first) || isOut(count)) return EINVAL;
   if (count == 0) return 0;
   const word = top(block);
-  const va = inputRange(word, first, count);
-  if (isOut(va)) return ERANGE;
-  if (((va | count) & (GRANULE - 1)) != 0) return EINVAL;
+  const va = inputRange(word, whole(iova), count);
   keep = (flags & NO_CLEAR) != 0;
   more = (flags & MORE) != 0;
   shift = bitLg2;

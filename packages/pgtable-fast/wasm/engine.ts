@@ -5,7 +5,7 @@ export { unmapRange, unmapInRegion } from './unmap';
 export { mapOne, unmapOne, describeLeaf } from './one';
 export { translate, translateBatch, regionTable, describeLookUp } from './translate';
 export { readRuns } from './read-runs';
-export { readAndClearDirty } from './dirty';
+export { readAndClearDirty, checkDirtyRange } from './dirty';
 export { setAccessedDirty } from './accessed-dirty';
 export { allocate, release, releaseList, reserve } from './pool';
 export { freeAll, mappedFrames } from './whole';

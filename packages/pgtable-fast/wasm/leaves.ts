@@ -77,8 +77,36 @@ export function nextLeaf(block: u32, iova: f64, end: f64): i32 {
   return (size - GRANULE_LG2) / LEVEL_BITS;
 }
 
-/** Writes leaves of 2^size frames over `slots` slots of one table. */
-function writeSlots(at: u32, slots: u32, level: i32, size: i32, attr: u64, frame: u64): void {
+/**
+ * Puts an entry in the place of a leaf. In shared memory another thread may have marked the leaf since
+ * its state was read: what it was is given back, attributes alone, or 0 where nobody could.
+ */
+@inline function replaceLeaf(at: u32, entry: u64, level: i32): u64 {
+  if (ASC_FEATURE_THREADS) return leafAttr(atomic.xchg<u64>(at, entry), level, opts);
+  store<u64>(at, entry);
+  return 0;
+}
+
+/** Joins the state of a leaf into the one that took its place. */
+function joinLate(at: u32, state: u64): void {
+  while (true) {
+    const entry = load<u64>(at);
+    const joint = joinStatus(entry, state);
+    if (joint == entry || atomic.cmpxchg<u64>(at, entry, joint) == entry) return;
+  }
+}
+
+/** The same for every leaf below a table. */
+function joinLateBelow(table: u32, level: i32, state: u64): void {
+  for (let p = table; p < table + TABLE_BYTES; p += 8) {
+    const entry = load<u64>(p);
+    if (isLeaf(entry, level)) joinLate(p, state);
+    else joinLateBelow(tableOffset(entry), level - 1, state);
+  }
+}
+
+/** Writes leaves of 2^size frames over `slots` slots of one table; `isLive` when leaves are there already. */
+function writeSlots(at: u32, slots: u32, level: i32, size: i32, attr: u64, frame: u64, isLive: bool): void {
   const item = itemLg2(level);
   const group: u32 = 1 << (size - item);
   for (let i: u32 = 0; i < slots; i++) {
@@ -86,14 +114,19 @@ function writeSlots(at: u32, slots: u32, level: i32, size: i32, attr: u64, frame
     const first = frame + ((<u64>(i - inGroup)) << item);
     // Slots of a group repeat the word (AMD) or count on (Arm): groupStep says which.
     const own = group > 1 && groupStep(level) != 0 ? (<u64>inGroup) << item : 0;
-    store<u64>(at + i * 8, leafEntry(attr, first + own, level, size, opts));
+    const entry = leafEntry(attr, first + own, level, size, opts);
+    if (!isLive) store<u64>(at + i * 8, entry);
+    else {
+      const state = replaceLeaf(at + i * 8, entry, level);
+      if (ASC_FEATURE_THREADS) joinLate(at + i * 8, state);
+    }
   }
 }
 
 function buildSplit(level: i32, size: i32, attr: u64, frame: u64): u32 {
   addTables(control, 1);
   const table = allocate(order(control));
-  if (levelOf(size) == level) writeSlots(table, ENTRIES, level, size, attr, frame);
+  if (levelOf(size) == level) writeSlots(table, ENTRIES, level, size, attr, frame, false);
   else {
     for (let i: u32 = 0; i < ENTRIES; i++) {
       const child = buildSplit(level - 1, size, attr, frame + ((<u64>i) << itemLg2(level)));
@@ -127,7 +160,7 @@ export function splitLeaf(block: u32, iova: f64, size: i32): i32 {
   const frame = leafFrame(load<u64>(foundAt), level, opts);
   const attr = jointAttr(foundAt, slots, level);
   if (target == level) {
-    writeSlots(foundAt, slots, level, size, attr, frame);
+    writeSlots(foundAt, slots, level, size, attr, frame, true);
     return 0;
   }
   let tables: u64 = 0;
@@ -135,9 +168,10 @@ export function splitLeaf(block: u32, iova: f64, size: i32): i32 {
   if (tables > 1 << 20 || reserve(<u32>tables, order(block)) != 0) return ENOMEM;
   for (let i: u32 = 0; i < slots; i++) {
     const child = buildSplit(level - 1, size, attr, frame + ((<u64>i) << item));
-    const entry = tableEntry(physical(child), level - 1, opts);
-    if (ASC_FEATURE_THREADS) atomic.store<u64>(foundAt + i * 8, entry);
-    else store<u64>(foundAt + i * 8, entry);
+    const state = replaceLeaf(foundAt + i * 8, tableEntry(physical(child), level - 1, opts), level);
+    if (ASC_FEATURE_THREADS) {
+      if (joinStatus(attr, state) != attr) joinLateBelow(child, level - 1, state);
+    }
   }
   return 0;
 }
@@ -185,7 +219,7 @@ function mergeGroups(table: u32, level: i32, va: u64, end: u64): u32 {
       if (entry == 0 || !isLeaf(entry, level) || item + slotsLg2(entry, level) >= size) continue;
       const attr = mergeable(first, slots, level, size);
       if (attr == 0) continue;
-      writeSlots(first, slots, level, size, attr, leafFrame(entry, level, opts));
+      writeSlots(first, slots, level, size, attr, leafFrame(entry, level, opts), true);
       made++;
     }
   }
@@ -209,8 +243,10 @@ function mergeTree(table: u32, level: i32, va: u64, end: u64): u32 {
         if (attr != 0) {
           const frame = leafFrame(load<u64>(child), level - 1, opts);
           const merged = leafEntry(attr, frame, level, item, opts);
-          if (ASC_FEATURE_THREADS) atomic.store<u64>(p, merged);
-          else store<u64>(p, merged);
+          if (ASC_FEATURE_THREADS) {
+            atomic.store<u64>(p, merged);
+            joinLate(p, jointAttr(child, ENTRIES, level - 1));
+          } else store<u64>(p, merged);
           freeTree(control, child, level - 1);
           made++;
         }

@@ -57,7 +57,10 @@ function bumpBlocks(order: u32): u32 {
   const chunkEnd = min((bump + CHUNK_PAGES - 1) & ~(CHUNK_PAGES - 1), limit);
   const start = blockStart(bump, order);
   const here: u32 = bump < chunkEnd && start < chunkEnd ? (chunkEnd - start) >> order : 0;
-  return here + ((limit - chunkEnd) / CHUNK_PAGES) * perChunk;
+  const behind = limit - chunkEnd;
+  // A last chunk may lack a page; its first block holds the records, as in every chunk.
+  const last = (behind & (CHUNK_PAGES - 1)) >> order;
+  return here + (behind / CHUNK_PAGES) * perChunk + (last > 1 ? last - 1 : 0);
 }
 
 /** Makes sure that `count` allocations of this order will succeed. 0 or -12. */

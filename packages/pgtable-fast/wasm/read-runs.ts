@@ -6,6 +6,8 @@ import { SCRATCH } from './env';
 import { top } from './control-block';
 
 const HOLE: u64 = u64.MAX_VALUE;
+/** Behind a multiple of so many frames an entry is not its predecessor plus a constant. */
+const SERIES_FRAMES: u64 = HIGH_OUTPUT_SPLIT ? 1 << 36 : 1 << 40;
 
 let opts: u32 = 0;
 let runFrame: u64 = 0;
@@ -78,8 +80,8 @@ function readLeafTable(table: u32, va: u64, end: u64): void {
     const slots = slotsLg2(entry, 0);
     if (slots == 0) {
       const frame = leafFrame(entry, 0, opts);
-      let n = seriesLength(p, stop, entry, <u64>4096 << GRANULE_LG2);
-      if (HIGH_OUTPUT_SPLIT) n = <u32>min<u64>(n, ((<u64>1 << 36) - (frame & 0xfffffffff)) >> GRANULE_LG2);
+      const series = seriesLength(p, stop, entry, <u64>4096 << GRANULE_LG2);
+      const n = <u32>min<u64>(series, (SERIES_FRAMES - (frame & (SERIES_FRAMES - 1))) >> GRANULE_LG2);
       emit(frame, (<u64>n) << GRANULE_LG2);
       p += n << 3;
     } else {

@@ -48,6 +48,8 @@ export interface Engine {
     bitLg2: number,
     flags: number,
   ): number;
+  /** The errno that `readAndClearDirty` of a range gives, or 0; for a range that takes several calls. */
+  checkDirtyRange(block: number, iova: number, frames: number): number;
   setAccessedDirty(block: number, iova: number, write: boolean): number;
   /** Writes a leaf to the scratch area: first frame, output frame, frames, level, word halves. */
   nextLeaf(block: number, iova: number, end: number): number;

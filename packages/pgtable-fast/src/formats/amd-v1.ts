@@ -60,6 +60,7 @@ export function amdV1(options: AmdV1Options = {}): PageTableFormat {
     growing: true,
     iovaBits,
     oaBits,
+    tableBits: 52,
     frameLg2: 12,
     granuleLg2: 12,
     pageSizesLg2: choosePageSizes(name, possible, asked),

@@ -56,6 +56,7 @@ function armFormat(
     growing: false,
     iovaBits,
     oaBits,
+    tableBits: geometry.ds || granuleLg2 === 16 ? 52 : 48,
     frameLg2: 12,
     granuleLg2,
     pageSizesLg2,

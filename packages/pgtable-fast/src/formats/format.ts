@@ -19,6 +19,8 @@ export interface PageTableFormat {
   /** Width of input addresses in bits; sign-extended formats count the sign. */
   readonly iovaBits: number;
   readonly oaBits: number;
+  /** Width of the table addresses that entries can hold: the pool must lie below. */
+  readonly tableBits: number;
   /** log2 bytes of a frame: 12, for the mock format 11. */
   readonly frameLg2: number;
   /** log2 bytes of the smallest page. */

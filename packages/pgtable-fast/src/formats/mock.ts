@@ -36,6 +36,7 @@ export function mockFormat(options: MockFormatOptions = {}): PageTableFormat {
     growing: true,
     iovaBits: checkOption('mock', 'iovaBits', options.iovaBits ?? 56, 12, 56),
     oaBits: checkOption('mock', 'oaBits', options.oaBits ?? 51, 31, 51),
+    tableBits: 51,
     frameLg2: 11,
     granuleLg2: 11,
     pageSizesLg2: choosePageSizes('mock', amdPageSizes(11, 50), options.pageSizesLg2),

@@ -77,6 +77,7 @@ export function vtdSecondStage(options: VtdSecondStageOptions): PageTableFormat 
     growing: false,
     iovaBits: 12 + 9 * levels,
     oaBits,
+    tableBits: 52,
     frameLg2: 12,
     granuleLg2: 12,
     pageSizesLg2: choosePageSizes('vtd-ss', [12, 21, 30], options.pageSizesLg2),

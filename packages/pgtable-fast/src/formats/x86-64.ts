@@ -87,6 +87,7 @@ export function x86FirstStage(options: X86FirstStageOptions): PageTableFormat {
     growing: false,
     iovaBits: 12 + 9 * levels,
     oaBits,
+    tableBits: 52,
     frameLg2: 12,
     granuleLg2: 12,
     pageSizesLg2: choosePageSizes('x86-64', [12, 21, 30], options.pageSizesLg2),

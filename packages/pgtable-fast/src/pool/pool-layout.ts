@@ -38,6 +38,8 @@ export const CONTROL = {
   TOP: 0,
   /** Level-1 tables that ever left the tree, modulo 2^32. */
   LEVEL_1_LEFT: 1,
+  /** Freed tables that the caller has taken and not given back. */
+  FREED_TAKEN: 2,
   /** u64: frames of the output space. */
   OA_LIMIT: 4,
   /** u64: bit s set when pages of 2^s frames may be used. */

@@ -68,6 +68,8 @@ export interface ShardOptions {
 export const NO_REGION = -0x8000_0000;
 
 const PAGE_BYTES = 4096;
+/** The last page that 32-bit offsets reach. */
+const LAST_PAGE = 2 ** 20 - 1;
 /** log2 of the pages of a scratch area. */
 const SCRATCH_ORDER = 4;
 /** A growth step is at most this, unless more is asked for. */
@@ -115,8 +117,14 @@ export class Shard implements PoolRegion {
     this.refresh();
     if (!options.memory) {
       this.i32[HEADER.BUMP] = byteOffset / PAGE_BYTES + FIRST_PAGE;
-      this.i32[HEADER.LIMIT] = (byteOffset + this.size) / PAGE_BYTES;
+      this.#setLimit();
     }
+  }
+
+  /** Tells the engines where the memory ends. They never use its last page: addresses behind it would wrap. */
+  #setLimit(): void {
+    const end = (this.byteOffset + this.size) / PAGE_BYTES;
+    this.i32[HEADER.LIMIT] = Math.min(end, LAST_PAGE);
   }
 
   /** Takes new views after the memory has grown, here or in another thread. */
@@ -141,7 +149,7 @@ export class Shard implements PoolRegion {
     const step = Math.min(Math.max(asked, Math.min(this.size, MAX_STEP_BYTES)), room);
     if (!this.#growBytes(step) && !this.#growBytes(asked)) return ERRNO.ENOMEM;
     this.refresh();
-    this.i32[HEADER.LIMIT] = (this.byteOffset + this.size) / PAGE_BYTES;
+    this.#setLimit();
     this.#onGrow(this);
     return 0;
   }
@@ -202,7 +210,7 @@ export class Shard implements PoolRegion {
     this.regions.clear();
     this.u8.set(state.bytes);
     this.u8.fill(0, state.bytes.length);
-    this.i32[HEADER.LIMIT] = (this.byteOffset + this.size) / PAGE_BYTES;
+    this.#setLimit();
     this.#freeBlocks.splice(0, this.#freeBlocks.length, ...state.freeBlocks);
   }
 

@@ -66,18 +66,40 @@ function build(shard: Shard, format: PageTableFormat): number {
   return block;
 }
 
-/** Shard with the most room left, by what it could still grow. */
-function roomiest(pool: PageTablePool): Shard {
-  return pool.shards.reduce((best, shard) => (shard.room() > best.room() ? shard : best));
+/** Whether entries of the format can point to every table of the shard. */
+const isInReach = (shard: Shard, format: PageTableFormat): boolean =>
+  shard.base + shard.maxBytes <= 2 ** format.tableBits;
+
+/** Shard with the most room left, by what it could still grow; undefined when none is in reach. */
+function roomiest(pool: PageTablePool, format: PageTableFormat): Shard | undefined {
+  let best: Shard | undefined;
+  for (const shard of pool.shards) {
+    if (isInReach(shard, format) && shard.room() > (best?.room() ?? -1)) best = shard;
+  }
+  return best;
+}
+
+/** The shard for a new table: a further one when less than half of the emptiest is left. */
+function chooseShard(pool: PageTablePool, format: PageTableFormat): Shard {
+  const shard = roomiest(pool, format);
+  if (shard === undefined) {
+    throw new RangeError(
+      `createTable: the pool lies at 0x${pool.base.toString(16)}, entries of ${format.name} hold ` +
+        `table addresses of ${format.tableBits} bits; give the pool a lower base`,
+    );
+  }
+  if (shard.room() >= shard.maxBytes / 2) return shard;
+  const added = pool.addShard();
+  return added !== undefined && isInReach(added, format) ? added : shard;
 }
 
 /**
  * Creates an empty table. It stays in the shard with the most room at this moment.
  * @throws {Error} ENOMEM when the pool is at its maximum
+ * @throws {RangeError} the pool lies where entries of the format cannot point to
  */
 export function createTable(pool: PageTablePool, format: PageTableFormat): PageTable {
-  let shard = roomiest(pool);
-  if (shard.room() < shard.maxBytes / 2) shard = pool.addShard() ?? shard;
+  const shard = chooseShard(pool, format);
   const block = build(shard, format);
   if (block === 0) {
     throw new Error(

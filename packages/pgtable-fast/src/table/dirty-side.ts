@@ -7,6 +7,7 @@ import type { Engine } from '../engine/engine.ts';
 import { ERRNO } from '../errno.ts';
 import type { PageTableFormat } from '../formats/format.ts';
 import type { Shard } from '../pool/shard.ts';
+import { isCount } from './count.ts';
 import { defineMapSide, type MapSide } from './map-side.ts';
 import { DIRTY, type PageTable } from './page-table.ts';
 
@@ -40,12 +41,14 @@ export function defineDirtySide(
       flags = 0,
       pagesPerBitLg2 = 0,
     ): number {
-      if ((flags & ~DIRTY.NO_CLEAR) !== 0 || !(pagesPerBitLg2 >= 0 && pagesPerBitLg2 <= 40)) {
-        return ERRNO.EINVAL;
-      }
+      if ((flags & ~DIRTY.NO_CLEAR) !== 0 || !isCount(pagesPerBitLg2, 40)) return ERRNO.EINVAL;
       const perBit = 2 ** pagesPerBitLg2;
       const bits = Math.ceil(countPages / perBit);
-      if (!(bitOffset >= 0 && bitOffset + bits <= bitmap.length * 8)) return ERRNO.EINVAL;
+      if (!(countPages >= 0 && isCount(bitOffset, bitmap.length * 8 - bits))) return ERRNO.EINVAL;
+      if (bits > BITMAP_BITS) {
+        const error = engine.checkDirtyRange(this.block, iovaPfn, countPages);
+        if (error !== 0) return error;
+      }
       let dirty = 0;
       for (let bit = 0; bit < bits; bit += BITMAP_BITS) {
         const first = bit * perBit;

@@ -7,6 +7,7 @@ import type { Engine } from '../engine/engine.ts';
 import { ERRNO } from '../errno.ts';
 import { SCRATCH_BYTES } from '../pool/pool-layout.ts';
 import type { Shard } from '../pool/shard.ts';
+import { isCount } from './count.ts';
 
 /** Runs that fit in the scratch area. */
 const SCRATCH_RUNS = SCRATCH_BYTES / 16;
@@ -107,7 +108,7 @@ export function createListMapper(shard: Shard, engine: Engine, granule: number):
 
   return {
     mapRuns(block, iovaPfn, runs, runCount, prot) {
-      if (!(runCount >= 1 && runCount * 2 <= runs.length)) return ERRNO.EINVAL;
+      if (runCount === 0 || !isCount(runCount, runs.length / 2)) return ERRNO.EINVAL;
       let frames = 0;
       for (let i = 0; i < runCount; i++) frames += runs[i * 2 + 1] as number;
       const begun = engine.beginRuns(block, iovaPfn, frames, prot);
@@ -120,7 +121,7 @@ export function createListMapper(shard: Shard, engine: Engine, granule: number):
     },
 
     mapList(block, iovaPfn, oaPfns, count, prot) {
-      if (!(count >= 1 && count <= oaPfns.length)) return ERRNO.EINVAL;
+      if (count === 0 || !isCount(count, oaPfns.length)) return ERRNO.EINVAL;
       const begun = engine.beginRuns(block, iovaPfn, count * granule, prot);
       if (begun !== 0) return begun;
       const error = eachBlockOfList(block, iovaPfn, oaPfns, count, true);

@@ -108,10 +108,24 @@ export function defineMapSide(
         return this.#unmapNear(iovaPfn);
       }
       const slot = this.leafSlot + index;
-      if (this.groupMask !== 0 && this.#isGroup(slot)) return this.#unmapMany(iovaPfn, granule);
+      if (this.groupMask !== 0) return this.#unmapInLeaf(iovaPfn, slot);
       const { doubles } = shard;
       if (doubles[slot] === 0) return 0;
       doubles[slot] = 0;
+      this.leafDelta--;
+      return 1;
+    }
+
+    /** One granule of the known leaf table, where leaves may have several slots. */
+    #unmapInLeaf(iovaPfn: number, slot: number): number {
+      const { words } = shard;
+      const word = slot << 1;
+      const lo = words[word] as number;
+      if (lo === 0) return 0;
+      const half = this.groupHalf === 0 ? lo : (words[word + 1] as number);
+      if ((half & this.groupMask) !== 0) return this.#unmapMany(iovaPfn, granule);
+      words[word] = 0;
+      words[word + 1] = 0;
       this.leafDelta--;
       return 1;
     }

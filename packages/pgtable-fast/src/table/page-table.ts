@@ -122,7 +122,11 @@ export interface PageTable {
    */
   translate(iovaPfn: number): number;
 
-  /** Translates `count` frames of `iovaPfns` into `out` (which may be the same array). @hot */
+  /**
+   * Translates `count` frames of `iovaPfns` into `out` (which may be the same array).
+   * @hot
+   * @throws {RangeError} an array is shorter than that
+   */
   translateBatch(iovaPfns: Float64Array, out: Float64Array, count: number): void;
 
   /**
@@ -192,7 +196,10 @@ export interface PageTable {
    */
   takeFreedTables(): number;
 
-  /** Gives tables of {@link takeFreedTables} back to the pool. Constant time. */
+  /**
+   * Gives tables of {@link takeFreedTables} back to the pool. Constant time.
+   * @throws {RangeError} a handle that this table did not give, or that was freed before
+   */
   freeTables(handle: number): void;
 
   /** Frees all tables at once, the waiting ones too; the caller has invalidated. Later calls return errors. */

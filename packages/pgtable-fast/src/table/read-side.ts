@@ -8,6 +8,7 @@ import { levelsOf, rootOf, SCRATCH_BYTES } from '../pool/pool-layout.ts';
 import type { Shard } from '../pool/shard.ts';
 import type { WalkTrace } from '../walk/walk-trace.ts';
 import { createWalker, type Walker, type WalkMemory } from '../walk/walker.ts';
+import { isCount } from './count.ts';
 import { defineLookUp, type LookUp } from './look-up.ts';
 import type { LeafRecord, PageTable } from './page-table.ts';
 
@@ -33,6 +34,32 @@ export type ReadSide = LookUp &
     | 'nextLeaf'
   >;
 
+/** The shard's memory for walks in the thread that changes it. */
+function ownMemory(shard: Shard): WalkMemory {
+  return {
+    regionAt: (pa) => (pa >= shard.base && pa < shard.base + shard.size ? shard : undefined),
+  };
+}
+
+/**
+ * The same for shared memory, entry by entry: each is read in one, because another thread could write one
+ * half of it between two readings. No entry of a pool's table is a NaN, which might not keep its bits.
+ */
+function sharedMemory(shard: Shard): WalkMemory {
+  const entry = new Float64Array(1);
+  const region = { base: 0, size: 8, i32: new Int32Array(entry.buffer) };
+  return {
+    regionAt(pa) {
+      const offset = pa - shard.base;
+      if (!(offset >= 0 && offset < shard.maxBytes)) return undefined;
+      if (offset >= shard.size) shard.refresh(); // another thread may have made it grow
+      entry[0] = shard.doubles[(offset + shard.byteOffset) / 8] as number;
+      region.base = pa;
+      return region;
+    },
+  };
+}
+
 /** Defines the reading side of the tables of `engine` on `shard`. */
 export function defineReadSide(
   shard: Shard,
@@ -41,15 +68,15 @@ export function defineReadSide(
   format: PageTableFormat,
   block: number,
 ) => ReadSide {
-  const memory: WalkMemory = {
-    regionAt: (pa) => (pa >= shard.base && pa < shard.base + shard.size ? shard : undefined),
-  };
+  const memory = shard.build === 'shared' ? sharedMemory(shard) : ownMemory(shard);
+
+  const rootAddress = (top: number) => shard.base - shard.byteOffset + rootOf(top);
 
   return class TableReader extends defineLookUp(shard, engine) implements ReadSide {
     #walker: Walker | undefined;
 
     get rootPa(): number {
-      return shard.base - shard.byteOffset + rootOf(this.topWord);
+      return rootAddress(this.topWord);
     }
 
     get levels(): number {
@@ -69,6 +96,11 @@ export function defineReadSide(
     }
 
     translateBatch(iovaPfns: Float64Array, out: Float64Array, count: number): void {
+      if (!(isCount(count, iovaPfns.length) && count <= out.length)) {
+        throw new RangeError(
+          `translateBatch: count is ${count}, must be whole and at most ${iovaPfns.length} in and ${out.length} out`,
+        );
+      }
       for (let at = 0; at < count; at += SCRATCH_FRAMES) {
         const n = Math.min(SCRATCH_FRAMES, count - at);
         const scratch = shard.scratchF64;
@@ -101,7 +133,8 @@ export function defineReadSide(
 
     walk(iovaPfn: number, trace: WalkTrace): number {
       this.#walker ??= createWalker(this.format);
-      return this.#walker.walk(memory, this.rootPa, this.levels, iovaPfn, trace);
+      const top = this.topWord; // once: another thread may make a table grow in between
+      return this.#walker.walk(memory, rootAddress(top), levelsOf(top), iovaPfn, trace);
     }
 
     nextLeaf(iovaPfn: number, endPfn: number, leaf: LeafRecord): boolean {

@@ -5,7 +5,7 @@
  */
 import type { Engine } from '../engine/engine.ts';
 import type { PageTableFormat } from '../formats/format.ts';
-import { CONTROL, rootOf } from '../pool/pool-layout.ts';
+import { CONTROL, recordOf, rootOf } from '../pool/pool-layout.ts';
 import type { Shard } from '../pool/shard.ts';
 import { defineDirtySide } from './dirty-side.ts';
 import type { PageTable, TableStats } from './page-table.ts';
@@ -27,6 +27,7 @@ export function defineTableClass(shard: Shard, engine: Engine, granule: number):
       const page = (words[at + CONTROL.FREED_HEAD] as number) >>> 12;
       words[at + CONTROL.FREED_COUNT] = 0;
       words[at + CONTROL.FREED_HEAD] = 0;
+      words[at + CONTROL.FREED_TAKEN] = (words[at + CONTROL.FREED_TAKEN] as number) + count;
       this.forgetFreed();
       return count * HANDLE_PAGES + page;
     }
@@ -34,7 +35,27 @@ export function defineTableClass(shard: Shard, engine: Engine, granule: number):
     freeTables(handle: number): void {
       if (handle === 0) return;
       const page = handle % HANDLE_PAGES;
-      engine.releaseList(page * 4096, (handle - page) / HANDLE_PAGES, this.format.order);
+      const count = (handle - page) / HANDLE_PAGES;
+      this.#takeBack(handle, page * 4096, count);
+      engine.releaseList(page * 4096, count, this.format.order);
+      shard.words[recordOf(page * 4096) >>> 2] = 0;
+    }
+
+    /** Counts tables that come back, when they are ones that were taken and did not come back before. */
+    #takeBack(handle: number, first: number, count: number): void {
+      const { words, byteOffset, size } = shard;
+      const at = (this.block >>> 2) + CONTROL.FREED_TAKEN;
+      const taken = this.block === 0 ? count : (words[at] as number);
+      const isInPool = first > byteOffset && first < byteOffset + size;
+      // The record of the first table of a list names the last one.
+      const last = isInPool ? (words[recordOf(first) >>> 2] as number) : 0;
+      const isWhole = Math.floor(handle) === handle;
+      if (last === 0 || last % 4096 !== 0 || !(isWhole && count >= 1 && count <= taken)) {
+        throw new RangeError(
+          `freeTables: ${handle} must be what takeFreedTables() of this table gave, and only once`,
+        );
+      }
+      if (this.block !== 0) words[at] = taken - count;
     }
 
     destroy(): void {
