@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { accessOf, FuzzMachine } from './fuzz.ts';
+import { accessOf, EVERYTHING, FuzzMachine } from './fuzz.ts';
+import { compareInterrupts, comparePermissions } from './fuzz-compare.ts';
 import { Reference } from './reference.ts';
 
 const interrupt = (pfn: number) => pfn >= 0xfee00 && pfn <= 0xfeeff;
@@ -33,11 +34,36 @@ describe('against the slow reference', () => {
   });
 });
 
+describe('host permission tables and interrupts against slow references', () => {
+  it('translated requests: same answer, cold caches and warm', () => {
+    const seen = { passed: 0, reasons: new Set<number>() };
+    fc.assert(
+      fc.property(fc.integer(), (seed) => comparePermissions(seed, 60, seen)),
+      { numRuns: 300 },
+    );
+    expect(seen.passed).toBeGreaterThan(1000);
+    for (const reason of [0xa0, 0xa1, 0xa3, 0xa4, 0xa5, 0x49, 0x59])
+      expect([reason, seen.reasons.has(reason)]).toEqual([reason, true]);
+  });
+
+  it('interrupt requests: same message or same reason, cold caches and warm', () => {
+    const seen = { passed: 0, reasons: new Set<number>() };
+    fc.assert(
+      fc.property(fc.integer(), (seed) => compareInterrupts(seed, 60, seen)),
+      { numRuns: 300 },
+    );
+    expect(seen.passed).toBeGreaterThan(1000);
+    expect([...seen.reasons].sort()).toEqual(
+      expect.arrayContaining([0x20, 0x21, 0x22, 0x24, 0x25, 0x26, 0x27, 0x28]),
+    );
+  });
+});
+
 describe('hostile software', () => {
   it('random registers, memory and requests: no exception, no frame beyond the host width', () => {
     fc.assert(
       fc.property(fc.integer(), (seed) => {
-        const machine = new FuzzMachine(seed).build().enable();
+        const machine = new FuzzMachine(seed, seed % 2 === 0 ? {} : EVERYTHING).build().enable();
         for (let i = 0; i < 200; i++) {
           if (i % 3 === 0) machine.pokeRegister();
           if (i % 5 === 0) machine.mutate();

@@ -5,6 +5,7 @@
 import { decode, type Layout } from '@iommukit/bits';
 import type { Features } from '../../src/hardware/index.ts';
 import * as spec from '../../src/spec/index.ts';
+import { referencePermission } from './reference-permissions.ts';
 
 export interface ReferenceRequest {
   readonly rid: number;
@@ -140,7 +141,37 @@ export class Reference {
     return pfn;
   }
 
-  #scalable({ rid, pasid, pfn, write, priv }: ReferenceRequest): bigint {
+  /** A translated request without execute: the frame itself, or a reason. Scalable mode. */
+  translated(rid: number, pasid: number, pfn: number, access: number): ReferenceResult {
+    try {
+      const c = this.#contextEntry(rid);
+      if (c['EPTR'] && !c['PASIDE']) throw new Fault(0x43);
+      if (!c['DTE']) throw new Fault(0x44);
+      if (pasid >= 0) {
+        if (pasid >= 2 ** this.#f.pasidBits) throw new Fault(0x89);
+        if (!c['EPTR']) throw new Fault(0x49);
+        this.#explicitPasid(c, pasid);
+      }
+      const entry = c['HPTE']
+        ? this.#checkedEntry(this.#entryWords(c, pasid >= 0 ? pasid : (c['RID_PASID'] as number)))
+        : undefined;
+      this.#output(this.#identity(BigInt(pfn), 0x83), 0x87);
+      const reason = entry
+        ? referencePermission(this.#read, this.#f, entry, BigInt(pfn), access)
+        : 0;
+      return reason === 0 ? pfn : -reason;
+    } catch (error) {
+      if (error instanceof Fault) return -error.reason;
+      throw error;
+    }
+  }
+
+  #explicitPasid(c: Fields, pasid: number): void {
+    if (pasid >= 2 ** ((c['PDTS'] as number) + 13)) throw new Fault(0x46);
+    if (pasid === c['RID_PASID']) throw new Fault(0x48);
+  }
+
+  #contextEntry(rid: number): Fields {
     const f = this.#f;
     const half = ((rid >> 7) & 1) === 1 ? 8n : 0n;
     const [root] = this.#words(this.#root + BigInt(rid >> 8) * 16n + half, 1, 0x38) as [bigint];
@@ -151,27 +182,37 @@ export class Reference {
     if (!c['P']) throw new Fault(0x41);
     if (this.#undeclared(spec.SM_CONTEXT_ENTRY, words) || this.#wide(c['PASIDDIRPTR'] as number))
       throw new Fault(0x42);
-    if (c['HPTE'] || (c['EPTR'] && !f.translatedPasid)) throw new Fault(0x42);
+    if ((c['HPTE'] && !f.hostPermission) || (c['EPTR'] && !f.translatedPasid))
+      throw new Fault(0x42);
     if ((c['PRE'] && !c['DTE']) || (c['RID_PASID'] as number) >= 2 ** ((c['PDTS'] as number) + 13))
       throw new Fault(0x43);
+    return c;
+  }
+
+  #scalable({ rid, pasid, pfn, write, priv }: ReferenceRequest): bigint {
+    const c = this.#contextEntry(rid);
     if (c['EPTR'] && !c['PASIDE'] && pasid < 0) throw new Fault(0x43);
     if (pasid >= 0) {
-      if (pasid >= 2 ** f.pasidBits) throw new Fault(0x89);
+      if (pasid >= 2 ** this.#f.pasidBits) throw new Fault(0x89);
       if (!c['PASIDE']) throw new Fault(0x45);
-      if (pasid >= 2 ** ((c['PDTS'] as number) + 13)) throw new Fault(0x46);
-      if (pasid === c['RID_PASID']) throw new Fault(0x48);
+      this.#explicitPasid(c, pasid);
     }
-    const id = pasid >= 0 ? pasid : (c['RID_PASID'] as number);
-    const directory = BigInt(c['PASIDDIRPTR'] as number) + BigInt(id >> 6) * 8n;
-    const [dir] = this.#words(directory, 1, 0x50) as [bigint];
-    if (!bit(dir, 0)) throw new Fault(0x51);
-    if (bits(dir, 11, 2) !== 0n || bits(dir, 63, f.hawBits) !== 0n) throw new Fault(0x52);
-    const entry = this.#words((dir & ~0xfffn) + BigInt(id & 63) * 64n, 8, 0x58);
+    const entry = this.#entryWords(c, pasid >= 0 ? pasid : (c['RID_PASID'] as number));
     const supervisor = pasid >= 0 ? priv : c['RID_PRIV'] === 1;
     return this.#pasidEntry(entry, BigInt(pfn), write, supervisor);
   }
 
-  #pasidEntry(words: bigint[], pfn: bigint, write: boolean, supervisor: boolean): bigint {
+  #entryWords(c: Fields, id: number): bigint[] {
+    const f = this.#f;
+    const directory = BigInt(c['PASIDDIRPTR'] as number) + BigInt(id >> 6) * 8n;
+    const [dir] = this.#words(directory, 1, 0x50) as [bigint];
+    if (!bit(dir, 0)) throw new Fault(0x51);
+    if (bits(dir, 11, 2) !== 0n || bits(dir, 63, f.hawBits) !== 0n) throw new Fault(0x52);
+    return this.#words((dir & ~0xfffn) + BigInt(id & 63) * 64n, 8, 0x58);
+  }
+
+  /** Fields of a PASID entry that is present and legal. */
+  #checkedEntry(words: bigint[]): Fields {
     const f = this.#f;
     const e = this.#fields(spec.PASID_ENTRY, words);
     if (!e['P']) throw new Fault(0x59);
@@ -185,20 +226,27 @@ export class Reference {
       e['CD'] ||
       e['EMTE'] ||
       e['PAT'] ||
-      e['HPTSZ'] ||
-      e['HPTPFD'] ||
-      e['HPTPTR'] ||
-      e['HPTDID'] ||
+      (!f.hostPermission && (e['HPTSZ'] || e['HPTPFD'] || e['HPTPTR'] || e['HPTDID'])) ||
+      this.#wide(e['HPTPTR'] as number) ||
+      (e['HPTDID'] as number) >> f.didBits !== 0 ||
       (e['DID'] as number) >> f.didBits !== 0;
     if (reserved) throw new Fault(0x5a);
     const AW = e['AW'] as number;
-    const level5 = e['FSPM'] === 1;
     if (pgtt < 1 || pgtt > 4) throw new Fault(0x5b);
     if (usesSecond && (AW < 1 || AW > 3)) throw new Fault(0x5b);
     if (usesFirst && (e['FSPM'] as number) > 1) throw new Fault(0x5b);
     const gpaBits = this.#limitBits(AW);
     if (pgtt === 3 && BigInt(e['FSPTPTR'] as number) >> BigInt(gpaBits) !== 0n)
       throw new Fault(0x5b);
+    return e;
+  }
+
+  #pasidEntry(words: bigint[], pfn: bigint, write: boolean, supervisor: boolean): bigint {
+    const e = this.#checkedEntry(words);
+    const pgtt = e['PGTT'] as number;
+    const AW = e['AW'] as number;
+    const level5 = e['FSPM'] === 1;
+    const gpaBits = this.#limitBits(AW);
     if (supervisor && !e['SRE']) throw new Fault(0x5d);
     this.#pwsnp = e['PWSNP'] === 1;
     if (pgtt === 4) return this.#output(this.#identity(pfn, 0x83), 0x87);

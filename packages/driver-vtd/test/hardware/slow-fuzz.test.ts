@@ -1,9 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { accessOf, FuzzMachine } from './fuzz.ts';
+import { accessOf, EVERYTHING, FuzzMachine } from './fuzz.ts';
+import { compareInterrupts, comparePermissions } from './fuzz-compare.ts';
 import { Reference } from './reference.ts';
 
 const REQUESTS = 1_000_000;
 const PER_MACHINE = 200;
+const CAPABILITIES = [
+  {},
+  { cap: { CM: 1 } },
+  EVERYTHING,
+  { ...EVERYTHING, cap: { ...EVERYTHING.cap, CM: 1 } },
+] as const;
 const interrupt = (pfn: number) => pfn >= 0xfee00 && pfn <= 0xfeeff;
 
 describe('a million requests', () => {
@@ -35,11 +42,20 @@ describe('a million requests', () => {
     expect(frames).toBeGreaterThan(REQUESTS / 10);
   }, 1_200_000);
 
+  it('translated and interrupt requests against the slow references', () => {
+    const permissions = { passed: 0, reasons: new Set<number>() };
+    const interrupts = { passed: 0, reasons: new Set<number>() };
+    for (let seed = 0; seed < REQUESTS / 1000; seed++) {
+      comparePermissions(seed, 500, permissions);
+      compareInterrupts(seed, 500, interrupts);
+    }
+    expect(permissions.passed).toBeGreaterThan(REQUESTS / 100);
+    expect(interrupts.passed).toBeGreaterThan(REQUESTS / 20);
+  }, 1_200_000);
+
   it('with random registers, queues and memory: nothing throws, hangs or leaves the host width', () => {
     for (let seed = 0; seed < REQUESTS / 1000; seed++) {
-      const machine = new FuzzMachine(seed, seed % 2 === 0 ? {} : { cap: { CM: 1 } })
-        .build()
-        .enable();
+      const machine = new FuzzMachine(seed, CAPABILITIES[seed % 4]).build().enable();
       for (let i = 0; i < 1000; i++) {
         if (i % 3 === 0) machine.pokeRegister();
         if (i % 5 === 0) machine.mutate();
