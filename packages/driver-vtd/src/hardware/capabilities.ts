@@ -114,7 +114,7 @@ export interface Features {
   readonly stopMarker: boolean;
   readonly resourceDirector: boolean;
   /** RTADDR.SSIRWE exists. */
-  readonly ssInterruptRights: boolean;
+  readonly ssIoRights: boolean;
   /** Translated requests can be checked against host permission tables (HPTS). */
   readonly hostPermission: boolean;
   /** Those tables can give permission for 1 GiB pages. */
@@ -243,7 +243,7 @@ export function featuresOf(caps: VtdCapabilities = RECOMMENDED, hawBits?: number
     translatedPasid: dt(ecap.PTRS) && sm(ecap.PASID),
     stopMarker: dt(ecap.SMS),
     resourceDirector: ecap.RDTS === 1,
-    ssInterruptRights: sm(ecap.SSIRWS) && sm(ecap.SSTS),
+    ssIoRights: sm(ecap.SSIRWS) && sm(ecap.SSTS),
     hostPermission: sm(ecap.HPTS) && deviceTlb,
     hostPermission1G: sm(ecap.HPTS) && deviceTlb && ecap.HPT1GPS === 1,
     extendedInterrupts: ir(ecap.EIM),

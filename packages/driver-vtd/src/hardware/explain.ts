@@ -160,7 +160,7 @@ export class Explainer {
       dry: true,
       sanitizer: undefined,
       faults,
-      pageRequests: { respond() {}, refuses: () => false, push() {} },
+      pageRequests: { respond() {}, full: false, refuses: () => false, push() {} },
     });
   }
 

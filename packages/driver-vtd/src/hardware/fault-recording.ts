@@ -56,6 +56,7 @@ export class FaultRecorder {
   readonly #count: number;
   readonly #addressHighMask: number;
   readonly #deviceTlb: boolean;
+  readonly #pasid: boolean;
 
   /** @param addressBits FI holds this many address bits */
   constructor(registers: RegisterFile, event: EventUnit, features: Features, addressBits: number) {
@@ -64,6 +65,7 @@ export class FaultRecorder {
     this.#base = features.frcdOffset;
     this.#count = features.frcdCount;
     this.#deviceTlb = features.deviceTlb;
+    this.#pasid = features.pasid;
     this.#addressHighMask =
       addressBits >= 64 ? 0xffff_ffff : 2 ** Math.max(addressBits - 32, 0) - 1;
   }
@@ -115,7 +117,7 @@ export class FaultRecorder {
     let word3 = F.F.mask | reason;
     if ((type & 1) !== 0) word2 |= F.T2.mask;
     if ((type & 2) !== 0) word3 |= F.T1.mask;
-    if (pasid >= 0) {
+    if (pasid >= 0 && this.#pasid) {
       word2 |= F.PP.mask;
       if (details.priv) word2 |= F.PRIV.mask;
       if (details.exec && type === REQUEST_TYPE.READ) word2 |= F.EXE.mask;

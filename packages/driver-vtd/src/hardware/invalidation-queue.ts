@@ -104,6 +104,8 @@ export class InvalidationQueue {
   readonly #completion: EventUnit;
   readonly #kinds: readonly (DescriptorKind | undefined)[];
   readonly #words = new Int32Array(8);
+  /** Status address bits [HAW-1:32]; those above are ignored. */
+  readonly #statusHighMask: number;
   #running = false;
   /** RID of a device whose invalidation timed out since the last wait; -1 = none. */
   #timedOutSid = -1;
@@ -123,6 +125,7 @@ export class InvalidationQueue {
     this.#faults = faults;
     this.#completion = completion;
     this.#kinds = kindsFor(features);
+    this.#statusHighMask = 2 ** (features.hawBits - 32) - 1;
   }
 
   /** A time-out that no wait has met yet; -1 = none. Part of a snapshot. */
@@ -223,7 +226,8 @@ export class InvalidationQueue {
     }
     const lo = words[0] as number;
     if ((lo & WAIT_SW) !== 0) {
-      const address = joinAddress((words[2] as number) & ~3, (words[3] as number) >>> 0);
+      const high = (words[3] as number) & this.#statusHighMask;
+      const address = joinAddress((words[2] as number) & ~3, high);
       writeDword(this.#memory, address, words[1] as number);
     }
     if ((lo & WAIT_IF) !== 0) {

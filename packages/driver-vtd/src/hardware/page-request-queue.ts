@@ -60,22 +60,24 @@ export class PageRequestQueue {
     this.#bus.deliverPageResponse({ rid, pasid, prgi, code });
   }
 
-  /** Whether a request would find the queue in overflow. */
+  /** Requests were lost since software last cleared PRO. */
   get overflow(): boolean {
     return (this.#registers.get(PRS.offset) & PRO) !== 0;
   }
 
-  /**
-   * Steps 5 and 6: answer instead of queueing when the queue has overflowed or is full.
-   * @param answered false for a stop marker, which nobody ever answers
-   */
-  refuses(request: PageRequest, answered: boolean): boolean {
+  /** Whether nothing can be written: overflow, or one entry is left. */
+  get full(): boolean {
     const registers = this.#registers;
-    const full = this.#next(registers.get(PQT.offset)) === this.#masked(registers.get(PQH.offset));
-    if (!this.overflow && !full) return false;
+    const next = this.#next(registers.get(PQT.offset));
+    return this.overflow || next === this.#masked(registers.get(PQH.offset));
+  }
+
+  /** Steps 5 and 6: answer instead of queueing when the queue has overflowed or is full. */
+  refuses(request: PageRequest): boolean {
+    if (!this.full) return false;
     this.overflowed++;
     if (!this.overflow) this.#raise(PRO);
-    if (answered) this.respond(request, RESPONSE_CODE.SUCCESS);
+    this.respond(request, RESPONSE_CODE.SUCCESS);
     return true;
   }
 

@@ -34,15 +34,17 @@ export class PageRequestService {
     if (!this.#state.enabled || !features.pageRequests) return;
     this.#translator.fpd = false;
     this.#parts.sanitizer?.begin(request.rid, request.pasid);
+    const { last, read, write } = request;
+    const stop = features.stopMarker && last && !read && !write;
     const reason = this.#pageRequestReason(request);
+    // A stop marker that cannot be written goes without a word (ECAP.SMS).
+    if (stop && (reason !== 0 || pageRequests.full)) return;
     if (reason !== 0) {
       this.#report.pageRequest(request, reason);
       pageRequests.respond(request, RESPONSE_CODE.INVALID);
       return;
     }
-    const { last, read, write } = request;
-    const stop = features.stopMarker && last && !read && !write;
-    if (pageRequests.refuses(request, !stop)) return;
+    if (pageRequests.refuses(request)) return;
     if (!this.#parts.dry && !stop) this.#implicitInvalidation(request);
     pageRequests.push(request, !stop);
   }

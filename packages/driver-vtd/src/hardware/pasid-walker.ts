@@ -30,7 +30,8 @@ function absentFields(features: Features): Field[] {
   need(features.snoopControl, E.PGSNP);
   need(features.memoryTypes, E.CD, E.EMTE, E.PAT);
   need(features.supervisor, E.SRE);
-  need(features.firstStage, E.FSPM);
+  need(features.firstStage, E.FSPM, E.WPE, E.FSPTPTR);
+  need(features.secondStage, E.SSPTPTR);
   need(features.extendedAccessed, E.EAFE);
   need(features.hostPermission, E.HPTSZ, E.HPTPFD, E.HPTPTR, E.HPTDID);
   return absent;
@@ -61,8 +62,9 @@ function reservedFor(features: Features, pgtt: number): Int32Array {
     didReserved(field, features.didBits).forEach((mask, word) => {
       masks[word] = (masks[word] as number) | mask;
     });
-  for (const field of absentFields(features)) setMasks(masks, field, true);
   for (const field of ignoredFields(pgtt)) setMasks(masks, field, false);
+  // Ignored only where the unit has it: what it lacks is reserved in every entry.
+  for (const field of absentFields(features)) setMasks(masks, field, true);
   return masks;
 }
 

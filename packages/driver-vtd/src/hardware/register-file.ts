@@ -87,7 +87,7 @@ export class RegisterFile {
     this.#place(registers.IVA, features.ivaOffset);
     this.#place(registers.IOTLB, features.ivaOffset + registers.IOTLB.offset);
     if (features.memoryTypes) this.writable.fill(0xffff_ffff, at(MTRR_FIRST), at(MTRR_LAST) + 2);
-    if (!features.ssInterruptRights) this.#drop(registers.RTADDR.offset, SSIRWE);
+    if (!features.ssIoRights) this.#drop(registers.RTADDR.offset, SSIRWE);
     if (!features.extendedInterrupts) this.#drop(registers.IRTA.offset, EIME);
     this.#placeCapabilities(features);
     this.values.set(this.#resets);

@@ -29,7 +29,7 @@ export interface RequestParts {
   readonly caches: Caches;
   readonly features: Features;
   readonly faults: Pick<FaultRecorder, 'record'>;
-  readonly pageRequests: Pick<PageRequestQueue, 'respond' | 'refuses' | 'push'>;
+  readonly pageRequests: Pick<PageRequestQueue, 'respond' | 'full' | 'refuses' | 'push'>;
   readonly protectedMemory: ProtectedMemory;
   readonly interrupts: Pick<InterruptRemapper, 'active'>;
   /** Checks every use of a cached translation. */

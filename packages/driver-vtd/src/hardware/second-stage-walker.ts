@@ -37,8 +37,9 @@ const A = SS_PTE.fields.A.mask;
 const D = SS_PTE.fields.D.mask;
 const SNP = SS_PTE.fields.SNP.mask;
 const ADDR_LO = 0xffff_f000 | 0;
-/** IR and IW, bits 61 and 62, in the high dword. */
-const INTERRUPT_RIGHTS = 0x6000_0000;
+/** IR and IW, bits 61 and 62: their place in the high dword, and both of them. */
+const IO_SHIFT = 29;
+const IO_RIGHTS = RW << IO_SHIFT;
 const ADDR_HI = SS_PTE.fields.ADDR.masks[1] as number;
 
 const low = (layout: Layout) => (layout.reservedMasks[0] as number) | 0;
@@ -77,8 +78,8 @@ export class SecondStageWalker {
   readonly #leafReserved: Int32Array;
   #highReserved: number;
   readonly #strictHighReserved: number;
-  /** High dword bits that make an entry count as present without R and W. */
-  #presentHigh = 0;
+  /** IR and IW count instead of R and W. */
+  #ioRights = false;
 
   constructor(memory: HardwareMemory, features: Features, pending: PendingUpdates) {
     this.#window = new TableWindow(memory);
@@ -89,10 +90,10 @@ export class SecondStageWalker {
     this.#highReserved = this.#strictHighReserved;
   }
 
-  /** RTADDR.SSIRWE: bits 61 and 62 are interrupt rights, neither ignored nor reserved. */
-  set interruptRights(on: boolean) {
-    this.#presentHigh = on ? INTERRUPT_RIGHTS : 0;
-    this.#highReserved = this.#strictHighReserved & (on ? ~INTERRUPT_RIGHTS : -1);
+  /** RTADDR.SSIRWE: bits 61 and 62 give the rights, bits 0 and 1 are ignored. */
+  set ioRights(on: boolean) {
+    this.#ioRights = on;
+    this.#highReserved = this.#strictHighReserved & (on ? ~IO_RIGHTS : -1);
   }
 
   /**
@@ -118,7 +119,7 @@ export class SecondStageWalker {
     const { trace } = this;
     const leafReserved = this.#leafReserved;
     const highReserved = this.#highReserved;
-    const presentHigh = this.#presentHigh;
+    const ioRights = this.#ioRights;
     const pfnLow = pfn | 0;
     const pfnHigh = (pfn / 0x800_0000) | 0;
     let rights = RW;
@@ -133,7 +134,8 @@ export class SecondStageWalker {
       lo = i32[at] as number;
       hi = i32[at + 1] as number;
       if (trace !== undefined) this.#traceEntry(window.addressOf(at), lo, hi, level);
-      if ((lo & RW) === 0 && (hi & presentHigh) === 0) return SS_FAIL.EMPTY;
+      const own = ioRights ? hi >>> IO_SHIFT : lo;
+      if ((own & RW) === 0) return SS_FAIL.EMPTY;
       const leaf = level === 0 || (lo & PS) !== 0;
       const reserved = leaf
         ? (leafReserved[level] as number)
@@ -141,7 +143,7 @@ export class SecondStageWalker {
           ? DIR_RESERVED
           : PML_RESERVED;
       if ((lo & reserved) !== 0 || (hi & highReserved) !== 0) return SS_FAIL.RESERVED;
-      rights &= lo;
+      rights &= own;
       if (rights === 0) return SS_FAIL.EMPTY;
       if ((want & ~rights) !== 0) return missing(want & ~rights);
       if (leaf) {

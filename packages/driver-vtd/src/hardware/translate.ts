@@ -167,13 +167,13 @@ export class Translator extends TranslatorState {
       return FAULT_REASON.SM_CONTEXT_INVALID;
     if (addressType !== ADDRESS_TYPE.UNTRANSLATED && (info & CONTEXT.DTE) === 0)
       return FAULT_REASON.SM_DTE_BLOCKS;
+    if (tagged && pasid >>> this.#pasidBits !== 0) return FAULT_REASON.PASID_BEYOND_PSS;
     return tagged ? this.explicitPasid(pasid, addressType) : 0;
   }
 
-  /** Checks of a request that carries a PASID against the context entry. */
+  /** Checks of a request that carries a PASID, a page request too, against the context entry. */
   explicitPasid(pasid: number, addressType: number): number {
     const { info, ridPasid } = this.context;
-    if (pasid >>> this.#pasidBits !== 0) return FAULT_REASON.PASID_BEYOND_PSS;
     if (addressType === ADDRESS_TYPE.TRANSLATED) {
       if ((info & CONTEXT.EPTR) === 0) return FAULT_REASON.SM_EPTR_BLOCKS;
     } else if ((info & CONTEXT.PASIDE) === 0) return FAULT_REASON.SM_PASIDE_BLOCKS;

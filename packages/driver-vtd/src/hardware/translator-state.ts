@@ -98,7 +98,7 @@ export abstract class TranslatorState {
 
   set ssirwe(on: boolean) {
     this.#ssirwe = on;
-    this.secondStage.interruptRights = on;
+    this.secondStage.ioRights = on;
   }
 
   /** Take over another translator's latched state. */

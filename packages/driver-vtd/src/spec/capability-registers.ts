@@ -94,7 +94,7 @@ export const ECAP = defineRegister({
     RPRIVS: { ...flag(53, 'RID_PRIV'), access: 'RO' },
     HPTS: { ...flag(55, 'host permission table'), access: 'RO' },
     PTRS: { ...flag(56, 'PASID in translated requests'), access: 'RO' },
-    SSIRWS: { ...flag(57, 'SSIRWE'), access: 'RO' },
+    SSIRWS: { ...flag(57, 'second-stage I/O read/write bits'), access: 'RO' },
     SMS: { ...flag(58, 'stop marker'), access: 'RO' },
     HPT1GPS: { ...flag(59, 'host permission table 1 GiB pages'), access: 'RO' },
     RDTS: { ...flag(60, 'resource director'), access: 'RO' },

@@ -144,6 +144,15 @@ describe('entries (VT-d 9.12)', () => {
     expect(translated(bench)).toBe(frame);
   });
 
+  it('AV=0 ends the walk, from the cache too', () => {
+    const neighbour = HPA ^ 0x20_0000n;
+    const bench = behind({
+      ...permission(1, 1n, neighbour),
+      ...putEntry(2, entryWords(2, 1n) & ~(1n << 64n)),
+    });
+    expect([translated(bench), translated(bench, READ, neighbour)]).toEqual([frame, -0xa5]);
+  });
+
   it('pairs of level 3 are reserved without HPT1GPS', () => {
     const options = { capabilities: { ecap: { HPTS: 1 } } };
     const bench = unitWith({ ...behindTables(), ...permission(3, 3n) }, options);
@@ -283,6 +292,12 @@ describe('the HPT cache (VT-d 6.2.6, 6.5.2.7)', () => {
     ['another page of the same entry', hptInv(3n, HPTDID, 0n, 3n, HPA + 0x1000n), []],
     ['a page of another level 1 entry', hptInv(3n, HPTDID, 0n, 3n, HPA ^ 0x2_0000n), [1]],
     ['a page of another level 2 entry', hptInv(3n, HPTDID, 0n, 3n, HPA ^ 0x200_0000n), [2, 1]],
+    [
+      'the page after the level 1 entry',
+      hptInv(3n, HPTDID, 0n, 0n, 0x0312_3458_0000n),
+      [4, 3, 2, 1],
+    ],
+    ['256 pages, an address at their end', hptInv(3n, HPTDID, 8n, 3n, 0x0312_345f_f000n), []],
     ['32 pages around', hptInv(3n, HPTDID, 5n, 3n, HPA ^ 0x1_0000n), []],
     ['2^18 pages elsewhere', hptInv(3n, HPTDID, 18n, 2n, HPA ^ 0x2_0000_0000n), [4, 3, 2, 1]],
     [
@@ -324,11 +339,27 @@ describe('the HPT cache (VT-d 6.2.6, 6.5.2.7)', () => {
     expect(translated(bench, READ, HPA, PASID)).toBe(-0xa5);
   });
 
+  it('a cached PASID entry brings its own table', () => {
+    const other = HPA ^ (1n << 41n);
+    const bench = behind(
+      {
+        ...permission(1, 1n),
+        ...permission(1, 1n, other),
+        ...tableFields(PASID, 0x5_0000n, 0n, 4n),
+      },
+      HPTE_EPTR_CONTEXT,
+    );
+    expect([translated(bench), translated(bench, READ, HPA, PASID)]).toEqual([frame, -0xa5]);
+    expect(translated(bench, READ, other)).toBe(toPfn(other));
+  });
+
   it('a pointer of another domain leads nowhere', () => {
-    const bench = granted();
+    const neighbour = HPA ^ 0x2_0000n;
+    const bench = behind({ ...permission(1, 1n), ...permission(1, 1n, neighbour) });
+    translated(bench);
     bench.poke({ ...tableFields(0, 0x5_0000n, 0n, 4n) });
     bench.submit([0x7_0017n]);
-    expect(translated(bench, READ, HPA ^ 0x2_0000n)).toBe(-0xa5);
+    expect(translated(bench, READ, neighbour)).toBe(-0xa5);
     // What decided before still does: the domain was not invalidated.
     expect(translated(bench)).toBe(frame);
     bench.submit(hptInv(2n));
@@ -444,6 +475,12 @@ describe('sanitizer', () => {
 
   it.each<[string, Words, bigint[], string]>([
     ['HPTE taken away', { 17408: 0x2_0e1dn }, [0x20_0000_0031n], 'hpt_inv domain 3, all levels'],
+    [
+      'another domain id',
+      tableFields(0, ROOT, 0n, 5n),
+      [0x7_0017n],
+      'hpt_inv domain 3, all levels',
+    ],
     ['another table', tableFields(0, 0x5_0000n), [0x7_0017n], 'hpt_inv domain 3, all levels'],
     [
       'another level 3 table',
