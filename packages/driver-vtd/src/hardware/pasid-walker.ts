@@ -30,11 +30,15 @@ function absentFields(features: Features): Field[] {
   need(features.snoopControl, E.PGSNP);
   need(features.memoryTypes, E.CD, E.EMTE, E.PAT);
   need(features.supervisor, E.SRE);
-  need(features.firstStage, E.FSPM, E.WPE, E.FSPTPTR);
-  need(features.secondStage, E.SSPTPTR);
+  need(features.firstStage, E.FSPM);
   need(features.extendedAccessed, E.EAFE);
   need(features.hostPermission, E.HPTSZ, E.HPTPFD, E.HPTPTR, E.HPTDID);
   return absent;
+}
+
+/** Fields of a stage that the unit lacks. */
+function stageFields({ firstStage, secondStage }: Features): Field[] {
+  return [...(firstStage ? [] : [E.WPE, E.FSPTPTR]), ...(secondStage ? [] : [E.SSPTPTR])];
 }
 
 /** Fields that a translation type does not look at. */
@@ -62,9 +66,11 @@ function reservedFor(features: Features, pgtt: number): Int32Array {
     didReserved(field, features.didBits).forEach((mask, word) => {
       masks[word] = (masks[word] as number) | mask;
     });
-  for (const field of ignoredFields(pgtt)) setMasks(masks, field, false);
-  // Ignored only where the unit has it: what it lacks is reserved in every entry.
-  for (const field of absentFields(features)) setMasks(masks, field, true);
+  const absent = absentFields(features);
+  for (const field of absent) setMasks(masks, field, true);
+  // Ignored only where the unit has it. Types that use these are refused as a whole (SPT.4.2).
+  const unusable = [...absent, ...stageFields(features)];
+  for (const field of ignoredFields(pgtt)) setMasks(masks, field, unusable.includes(field));
   return masks;
 }
 
