@@ -57,7 +57,10 @@ export const RTADDR = defineRegister({
   spec: 'VT-d 11.4.5',
   doc: 'root table address',
   fields: {
-    SSIRWE: { ...flag(7, 'second-stage I/O read/write enable: IR, IW count, not R, W'), access: 'RW' },
+    SSIRWE: {
+      ...flag(7, 'second-stage I/O read/write enable: IR, IW count, not R, W'),
+      access: 'RW',
+    },
     TTM: { ...enumeration(11, 10, TTM, 'translation table mode'), access: 'RW' },
     RTA: { ...addr(63, 12, 'root table'), access: 'RW' },
   },
