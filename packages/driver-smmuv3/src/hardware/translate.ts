@@ -157,10 +157,9 @@ const overridden = (access: number, stream: StreamConfig): number => {
   let effective = access;
   if (privilegeOverride === OVERRIDE.CLEAR) effective &= ~ACCESS.PRIV;
   if (privilegeOverride === OVERRIDE.SET) effective |= ACCESS.PRIV;
-  if (instructionOverride === OVERRIDE.CLEAR) effective = asData(effective);
-  const reads = (effective & (ACCESS.WRITE | ACCESS.ATOMIC)) === 0;
-  if (instructionOverride === OVERRIDE.SET && reads) effective |= ACCESS.EXEC;
-  return effective;
+  if ((effective & (ACCESS.WRITE | ACCESS.ATOMIC)) !== 0) return effective;
+  if (instructionOverride === OVERRIDE.CLEAR) return asData(effective);
+  return instructionOverride === OVERRIDE.SET ? effective | ACCESS.EXEC : effective;
 };
 
 /** A fetch that counts as a read. */

@@ -8,7 +8,7 @@ const REQUESTS = 60;
 const compare = (profile: number, seeds: number, requests: number, cached: boolean) => {
   const seen: Record<string, number> = {};
   for (let seed = 0; seed < seeds; seed++) {
-    const machine = new FuzzMachine(seed, PROFILES[profile] as object);
+    const machine = new FuzzMachine(seed, PROFILES[profile] as object, cached);
     for (let n = 0; n < requests; n++) {
       const request = machine.request();
       const wanted = machine.expected(request);

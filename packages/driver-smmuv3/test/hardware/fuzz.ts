@@ -224,11 +224,14 @@ export class FuzzMachine {
   readonly #events = new Int32Array(PAGE / 4);
   readonly #registers: { readonly twoLevel: boolean; readonly e2h: boolean };
   readonly #aidr: number;
+  readonly #tagged: boolean;
   #contents: 'descriptors' | 'zeros' = 'descriptors';
   /** Byte order of the tables. */
   #big = false;
 
-  constructor(seed: number, capabilities: SmmuCapabilities) {
+  /** @param tagged whether each stream and context has a VMID and ASID of its own */
+  constructor(seed: number, capabilities: SmmuCapabilities, tagged = false) {
+    this.#tagged = tagged;
     this.random = generator(seed);
     this.#aidr = (capabilities.aidr ?? 1) & 15;
     const events: HardwareRegion = { base: EVENTS, size: PAGE, i32: this.#events };
@@ -280,7 +283,13 @@ export class FuzzMachine {
     this.#contents = 'zeros';
     for (let sid = 0; sid < STREAM_COUNT; sid++) {
       const at = this.#registers.twoLevel ? SECOND_LEVEL : STREAMS;
-      this.#store(at + sid * 64, encode(STE, suit(streamFields(r), unit, r, this.#big) as never));
+      this.#store(
+        at + sid * 64,
+        encode(STE, {
+          ...suit(streamFields(r), unit, r, this.#big),
+          ...this.#tag('S2VMID', sid),
+        } as never),
+      );
     }
     if (this.#registers.twoLevel) {
       const SPAN = r.pick(4, 4, 4, 4, 4, 4, 3, r.below(32));
@@ -290,12 +299,20 @@ export class FuzzMachine {
     for (let n = 0; n < 8; n++) {
       this.#store(
         CONTEXTS + n * 64,
-        encode(CD, suit(contextFields(r), unit, r, this.#big) as never),
+        encode(CD, {
+          ...suit(contextFields(r), unit, r, this.#big),
+          ...this.#tag('ASID', n),
+        } as never),
       );
     }
     if (r.once(6)) this.#store(CONTEXTS, encode(L1CD, { V: 1, L2PTR: CONTEXTS }));
     this.#buildIdentity();
     this.#contents = 'descriptors';
+  }
+
+  /** Software gives a tag to one address space only: without that, caches may answer otherwise. */
+  #tag(name: string, value: number): object {
+    return this.#tagged ? { [name]: value } : {};
   }
 
   /** 39 bits, RAM as it is, pages with random attributes. */

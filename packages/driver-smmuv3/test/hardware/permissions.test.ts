@@ -191,6 +191,13 @@ describe('SMMUv3 5.2: PRIVCFG and INSTCFG', () => {
     expect(stage1(leaf, {}, OVERRIDES, ste).ask(VA, access)).toBe(result);
   });
 
+  test('INSTCFG 2 leaves a write alone, whatever else it carries', () => {
+    const t = createTableRig({ capabilities: OVERRIDES });
+    t.stream({ CONFIG: 6, INSTCFG: 2, ...t.stage2() });
+    t.map(S2_ROOT, VA, PA, LEAF & ~AP1);
+    expect(t.ask(VA, WRITE | EXEC)).toBe(OK);
+  });
+
   test('in a unit without them they are not looked at', () => {
     expect(stage1(RO & ~AP1, {}, {}, { PRIVCFG: 3 }).ask(VA)).toBe(DENIED);
   });

@@ -406,7 +406,15 @@ export class Reference {
     });
   }
 
+  /** Walks until no update finds its descriptor changed, as one can be by the update of another. */
   #walk(w: Walk): bigint {
+    for (;;) {
+      const output = this.#descend(w);
+      if (output !== undefined) return output;
+    }
+  }
+
+  #descend(w: Walk): bigint | undefined {
     const stride = w.g - 3;
     const start = w.start ?? 4 - Math.ceil((w.n - w.g) / stride);
     const wide = w.ds || (w.g === 16 && this.#oas === 52);
@@ -427,7 +435,8 @@ export class Reference {
       if (type === 3n && level < 3) {
         table = addressOf(leaf, w.g, w.g, w.ds, wide);
         if (table >= 1n << BigInt(w.ps)) throw w.fail('F_ADDR_SIZE');
-        if (w.haft && !bit(leaf, 10)) this.#update(w, at, leaf | (1n << 10n));
+        if (w.haft && !bit(leaf, 10) && !this.#update(w, at, leaf, leaf | (1n << 10n)))
+          return undefined;
         if (!w.had) {
           above.noEl0 ||= bit(leaf, 61);
           above.readOnly ||= bit(leaf, 62);
@@ -446,7 +455,7 @@ export class Reference {
       const dirtied = w.hd && bit(leaf, 51) && w.clean(leaf, above) ? w.dirty(leaf) : leaf;
       if (!w.permits(dirtied, above) || w.device(leaf)) throw w.fail('F_PERMISSION');
       const updated = (w.access.write ? dirtied : leaf) | (w.ha ? 1n << 10n : 0n);
-      if (updated !== leaf) this.#update(w, at, updated);
+      if (updated !== leaf && !this.#update(w, at, leaf, updated)) return undefined;
       return output | bits(w.input, shift - 1, 0);
     }
   }
@@ -463,8 +472,14 @@ export class Reference {
     return w.big ? swap(value) : value;
   }
 
-  #update(w: Walk, at: bigint, value: bigint): void {
-    this.writes.set(this.#place(w, at, true), w.big ? swap(value) : value);
+  /** @returns false when the descriptor is not what was read */
+  #update(w: Walk, at: bigint, leaf: bigint, value: bigint): boolean {
+    const pa = this.#place(w, at, true);
+    const now = this.#read(pa);
+    if (now === undefined) throw w.abort(pa);
+    if ((w.big ? swap(now) : now) !== leaf) return false;
+    this.writes.set(pa, w.big ? swap(value) : value);
+    return true;
   }
 }
 
