@@ -7,8 +7,9 @@ import type { CacheAccess } from './caches.ts';
 import type { Stage1Config, StreamConfig } from './configuration.ts';
 import type { HardwareMemory, HardwareRegion } from './memory.ts';
 
-const PAGE_BYTES = 4096;
-const PAGE_DWORDS = PAGE_BYTES / 4;
+/** The largest structures, and none crosses such a border. */
+const WINDOW_BYTES = 64;
+const WINDOW_DWORDS = WINDOW_BYTES / 4;
 const MISS = -1;
 /** User and privileged write rights in the permissions of cached translations. */
 const WRITE_RIGHTS = 0b010_010;
@@ -21,31 +22,31 @@ export interface MemoryUpdate {
   readonly bits: number;
 }
 
-/** Pages copied at first touch. */
+/** Memory in windows that are copied at first touch. */
 export class ShadowMemory implements HardwareMemory {
   readonly #memory: HardwareMemory;
-  readonly #pages = new Map<number, HardwareRegion>();
+  readonly #windows = new Map<number, HardwareRegion>();
 
   constructor(memory: HardwareMemory) {
     this.#memory = memory;
   }
 
-  /** A copy of the page around an address. */
+  /** A copy of what is around an address. */
   regionAt(pa: number): HardwareRegion | undefined {
-    const base = pa - (pa % PAGE_BYTES);
-    const known = this.#pages.get(base);
+    const base = pa - (pa % WINDOW_BYTES);
+    const known = this.#windows.get(base);
     if (known !== undefined) return known;
     const region = this.#memory.regionAt(pa);
     if (region === undefined) return undefined;
     const at = (base - region.base) >>> 2;
-    const copy = { base, size: PAGE_BYTES, i32: region.i32.slice(at, at + PAGE_DWORDS) };
-    this.#pages.set(base, copy);
+    const copy = { base, size: WINDOW_BYTES, i32: region.i32.slice(at, at + WINDOW_DWORDS) };
+    this.#windows.set(base, copy);
     return copy;
   }
 
   /** What has been written to the copies. */
   *updates(): Generator<MemoryUpdate> {
-    for (const { base, i32 } of this.#pages.values()) {
+    for (const { base, i32 } of this.#windows.values()) {
       const region = this.#memory.regionAt(base);
       if (region === undefined) continue;
       const first = (base - region.base) >>> 2;
@@ -58,7 +59,7 @@ export class ShadowMemory implements HardwareMemory {
 
   /** Forget the copies: read memory as it is now. */
   clear(): void {
-    this.#pages.clear();
+    this.#windows.clear();
   }
 }
 

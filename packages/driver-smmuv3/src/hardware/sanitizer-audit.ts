@@ -31,11 +31,15 @@ export class CacheAudit {
   /** Configuration that is still cached. */
   *liveConfigurations(): Generator<CachedConfiguration> {
     for (const [key, known] of this.#records.configurations) {
-      const { sid, index, value } = known;
-      const cache = index === NO_INDEX ? this.#caches.streams : this.#caches.contexts;
-      if (cache.get(sid, index) === value) yield known;
+      if (this.isLive(known)) yield known;
       else this.#records.configurations.delete(key);
     }
+  }
+
+  /** Whether a cache still holds this. */
+  isLive({ sid, index, value }: CachedConfiguration): boolean {
+    const cache = index === NO_INDEX ? this.#caches.streams : this.#caches.contexts;
+    return cache.get(sid, index) === value;
   }
 
   /** What the tables say where this was read. */

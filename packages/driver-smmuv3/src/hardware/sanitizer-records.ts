@@ -78,6 +78,11 @@ export class DeviceRecords {
     return list.filter(isHit);
   }
 
+  /** Whether the device may still hold this. */
+  holds(sid: number, given: GivenTranslation): boolean {
+    return this.#given.get(sid)?.includes(given) ?? false;
+  }
+
   /** Forget everything. */
   clear(): void {
     this.#given.clear();

@@ -67,7 +67,8 @@ export class Sanitizer implements TraceSink {
   readonly #audit: CacheAudit;
   readonly #log: FindingLog;
   #current = idle();
-  #staleBefore = 0;
+  /** What was stale before the command that runs, and whether it is there. */
+  #stale: (() => boolean)[] = [];
 
   constructor(unit: WatchedUnit, caches: Caches) {
     this.#memory = unit.memory;
@@ -228,14 +229,14 @@ export class Sanitizer implements TraceSink {
 
   /** A command is about to run. */
   commandStarts(command: LoggedCommand): void {
-    this.#staleBefore = this.#countStale(command);
+    this.#stale = this.#staleEntries(command);
     if (command.leafOnly && command.about === 'translations') this.#checkLeaf(command);
   }
 
   /** It ran. */
   commandDone(command: LoggedCommand): void {
     this.#log.ran(command);
-    if (this.#countStale(command) >= this.#staleBefore) this.superfluous++;
+    if (this.#stale.every((isThere) => isThere())) this.superfluous++;
     this.#closeGone();
   }
 
@@ -262,19 +263,33 @@ export class Sanitizer implements TraceSink {
     });
   }
 
-  #countStale({ about }: LoggedCommand): number {
-    let count = 0;
-    if (about === 'configuration') {
-      for (const known of this.#audit.liveConfigurations())
-        count += +this.#audit.isStaleConfiguration(known);
-    } else if (about === 'translations') {
-      for (const entry of this.#caches.tlb.entries())
-        count += +(this.#audit.staleness(entry) !== undefined);
-    } else {
-      for (const [sid, given] of this.#devices.all())
-        count += +(this.#fresh.deviceStaleness(sid, given) !== undefined);
+  /** Whether each stale entry of the kind that a command is about is still there. */
+  #staleEntries({ about }: LoggedCommand): (() => boolean)[] {
+    if (about === 'configuration') return this.#staleConfigurations();
+    if (about === 'device') return this.#staleDeviceTranslations();
+    const stale: (() => boolean)[] = [];
+    const { tlb } = this.#caches;
+    for (const entry of tlb.entries()) {
+      if (this.#audit.staleness(entry) === undefined) continue;
+      const key = pageKey(entry);
+      stale.push(() => [...tlb.entries()].some((left) => pageKey(left) === key));
     }
-    return count;
+    return stale;
+  }
+
+  #staleConfigurations(): (() => boolean)[] {
+    const stale: (() => boolean)[] = [];
+    for (const known of this.#audit.liveConfigurations())
+      if (this.#audit.isStaleConfiguration(known)) stale.push(() => this.#audit.isLive(known));
+    return stale;
+  }
+
+  #staleDeviceTranslations(): (() => boolean)[] {
+    const stale: (() => boolean)[] = [];
+    for (const [sid, given] of this.#devices.all())
+      if (this.#fresh.deviceStaleness(sid, given) !== undefined)
+        stale.push(() => this.#devices.holds(sid, given));
+    return stale;
   }
 
   /** Leaf=1 promises that only last-level entries changed. */
