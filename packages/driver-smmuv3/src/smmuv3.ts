@@ -52,6 +52,11 @@ export interface SmmuOptions {
    */
   readonly canWbs?: boolean;
   /**
+   * The host runs at EL2 with VHE, as Linux on CPUs that have it: its stage 1 is in the EL2-E2H stream
+   * world where the unit has one (IDR0.HYP). Default false: NS-EL1.
+   */
+  readonly vhe?: boolean;
+  /**
    * Nested HWPTs over a nest parent itself, without a vIOMMU; default true. Linux 7.3 has them
    * through vIOMMUs only.
    */
@@ -130,6 +135,7 @@ const createUnit = (driver: IommuDriver, host: UnitHost, options: SmmuOptions): 
     name: `${driver.name}${machine.units.length}`,
     canWbs: options.canWbs ?? false,
     linux73Pri: options.linux73Pri ?? false,
+    vhe: options.vhe ?? false,
   });
   const pool = createPoolIn(machine.memory, parts.context.caps.oaBits, options.maxTableBytes);
   const cmdqv = hardware.cmdqv && new CmdqvHost(hardware.cmdqv);

@@ -29,6 +29,8 @@ export interface BringUpOptions {
   readonly canWbs: boolean;
   /** Answer page requests as Linux 7.3, which hands none to anybody. */
   readonly linux73Pri: boolean;
+  /** The host runs at EL2 with VHE: its stage 1 is in the EL2-E2H world where the unit has it. */
+  readonly vhe?: boolean;
 }
 
 /** A unit that is up. */
@@ -49,20 +51,22 @@ export interface UnitParts {
 export const bringUp = (
   registers: RegisterFile,
   host: UnitHost,
-  { name, canWbs, linux73Pri }: BringUpOptions,
+  { name, canWbs, linux73Pri, vhe = false }: BringUpOptions,
 ): UnitParts => {
-  const caps = readCapabilities(registers);
+  const caps = readCapabilities(registers, vhe);
   const memory = new HostMemory(host.machine.memory);
   takeOver(registers);
   registers.writeReg32(CR1.offset, INNER_SHAREABLE_WRITE_BACK);
-  registers.writeReg32(CR2.offset, CR2.fields.PTM.mask | CR2.fields.RECINVSID.mask);
+  const { PTM, RECINVSID, E2H } = CR2.fields;
+  const world = caps.e2h ? E2H.mask : 0;
+  registers.writeReg32(CR2.offset, PTM.mask | RECINVSID.mask | world);
   const table = new StreamTable(memory, caps);
   table.program(registers);
   const queue = new CommandQueue(registers, memory, caps.commandQueueLg2);
   queue.program();
   const { CMDQEN, SMMUEN } = CR0.fields;
   enable(registers, CMDQEN.mask);
-  const invalidate = new Invalidate(queue, caps.rangeInvalidation);
+  const invalidate = new Invalidate(queue, caps);
   invalidate.all();
   invalidate.submit();
   const asids = new TagAllocator('ASID', caps.asidBits, 'EBUSY');

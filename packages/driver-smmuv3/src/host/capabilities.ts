@@ -1,6 +1,6 @@
 import { decode } from '@iommukit/bits';
 import { refuse } from '@iommukit/core';
-import { AIDR, IDR0, IDR1, IDR3, IDR5, STALL_MODEL, TTF } from '../spec/registers.ts';
+import { AIDR, IDR0, IDR1, IDR3, IDR5, STALL_MODEL, TTENDIAN, TTF } from '../spec/registers.ts';
 import type { RegisterFile } from './register-file.ts';
 
 /** Output size codes in bits. */
@@ -23,6 +23,10 @@ export interface Capabilities {
   readonly aidr: number;
   readonly stage1: boolean;
   readonly stage2: boolean;
+  /** The unit has EL2 stream worlds (IDR0.HYP). */
+  readonly el2: boolean;
+  /** Stage 1 of the host is in the EL2-E2H world. */
+  readonly e2h: boolean;
   readonly asidBits: number;
   readonly vmidBits: number;
   /** RIDs that are StreamIDs. */
@@ -57,15 +61,17 @@ export interface Capabilities {
 /**
  * Read what a unit is.
  *
- * @throws {IommuError} ENODEV for a unit without AArch64 tables, the 4K granule, or MSI
+ * @param vhe the host runs at EL2 with VHE, and wants its streams there
+ * @throws {IommuError} ENODEV for a unit without little-endian AArch64 tables, the 4K granule, or MSI
  */
-export const readCapabilities = (registers: RegisterFile): Capabilities => {
+export const readCapabilities = (registers: RegisterFile, vhe: boolean): Capabilities => {
   const idr = Array.from({ length: IDR_COUNT }, (_, n) => registers.readReg32(4 * n));
   const idr0 = decode(IDR0, [registers.readReg32(IDR0.offset)]);
   const idr1 = decode(IDR1, [registers.readReg32(IDR1.offset)]);
   const idr3 = decode(IDR3, [registers.readReg32(IDR3.offset)]);
   const idr5 = decode(IDR5, [registers.readReg32(IDR5.offset)]);
   need((idr0.TTF & TTF.AARCH64) !== 0, 'AArch64 tables (IDR0.TTF)');
+  need(idr0.TTENDIAN !== TTENDIAN.BIG, 'little-endian tables (IDR0.TTENDIAN)');
   need(idr5.GRAN4K === 1, 'the 4K granule (IDR5.GRAN4K)');
   need(idr0.MSI === 1, 'message-signalled interrupts (IDR0.MSI)');
   const oaCode = Math.min(idr5.OAS, MAX_OA_CODE);
@@ -76,6 +82,8 @@ export const readCapabilities = (registers: RegisterFile): Capabilities => {
     aidr: registers.readReg32(AIDR.offset),
     stage1: idr0.S1P === 1,
     stage2: idr0.S2P === 1,
+    el2: idr0.HYP === 1,
+    e2h: vhe && idr0.HYP === 1,
     asidBits: idr0.ASID16 === 1 ? 16 : 8,
     vmidBits: idr0.VMID16 === 1 ? 16 : 8,
     sidBits: Math.min(idr1.SIDSIZE, RID_BITS),
@@ -119,6 +127,6 @@ export const stallIsOptional = ({ stallModel }: Capabilities): boolean =>
 const need = (satisfied: boolean, what: string): void => {
   if (satisfied) return;
   throw refuse('ENODEV', 'bring-up', 'unit-features', `the unit lacks ${what}`, {
-    accepted: 'a unit with AArch64 tables, the 4K granule and MSI',
+    accepted: 'a unit with little-endian AArch64 tables, the 4K granule and MSI',
   });
 };

@@ -22,6 +22,16 @@ const ASID_SHIFT = 16;
 /** VMID of streams without a stage 2. */
 const NO_VMID = 0;
 
+/** What decides how commands look. */
+export interface InvalidationFeatures {
+  /** The unit takes range forms and levels (IDR3.RIL). */
+  readonly rangeInvalidation: boolean;
+  /** The unit has EL2 stream worlds. */
+  readonly el2: boolean;
+  /** Stage 1 of the host is in the EL2-E2H world. */
+  readonly e2h: boolean;
+}
+
 /** What a TLBI by address names besides the addresses. */
 interface TaggedRange {
   readonly opcode: number;
@@ -38,11 +48,16 @@ interface TaggedRange {
 export class Invalidate {
   readonly #queue: CommandQueue;
   readonly #ranges: boolean;
+  readonly #el2: boolean;
+  readonly #byAsid: number;
+  readonly #byAddress: number;
 
-  /** @param ranges the unit takes range forms and levels (IDR3.RIL) */
-  constructor(queue: CommandQueue, ranges: boolean) {
+  constructor(queue: CommandQueue, { rangeInvalidation, el2, e2h }: InvalidationFeatures) {
     this.#queue = queue;
-    this.#ranges = ranges;
+    this.#ranges = rangeInvalidation;
+    this.#el2 = el2;
+    this.#byAsid = e2h ? COMMAND.TLBI_EL2_ASID : COMMAND.TLBI_NH_ASID;
+    this.#byAddress = e2h ? COMMAND.TLBI_EL2_VA : COMMAND.TLBI_NH_VA;
   }
 
   /**
@@ -67,6 +82,7 @@ export class Invalidate {
   /** All configuration and all translations. */
   all(): void {
     this.#queue.push(COMMAND.CFGI_STE_RANGE, 0, RANGE_ALL, 0);
+    if (this.#el2) this.#queue.push(COMMAND.TLBI_EL2_ALL, 0, 0, 0);
     this.#queue.push(COMMAND.TLBI_NSNH_ALL, 0, 0, 0);
   }
 
@@ -82,7 +98,7 @@ export class Invalidate {
 
   /** All translations of an ASID of the host. */
   asid(asid: number): void {
-    this.#queue.push(COMMAND.TLBI_NH_ASID, (NO_VMID | (asid << ASID_SHIFT)) >>> 0, 0, 0);
+    this.#queue.push(this.#byAsid, (NO_VMID | (asid << ASID_SHIFT)) >>> 0, 0, 0);
   }
 
   /**
@@ -93,7 +109,7 @@ export class Invalidate {
    */
   stage1(asid: number, start: number, last: number, leafLg2: number, leafOnly: boolean): void {
     const tags = (NO_VMID | (asid << ASID_SHIFT)) >>> 0;
-    const range = { opcode: COMMAND.TLBI_NH_VA, tags };
+    const range = { opcode: this.#byAddress, tags };
     if (!this.range(range, start, last, leafLg2, leafOnly)) this.asid(asid);
   }
 

@@ -6,7 +6,7 @@
  */
 import { encode } from '@iommukit/bits';
 import type { PageTable } from '@iommukit/pgtable-fast';
-import { EATS, S1_DSS, STE, STE_CONFIG } from '../spec/stream-table-entry.ts';
+import { EATS, S1_DSS, STE, STE_CONFIG, STRW } from '../spec/stream-table-entry.ts';
 import { type Capabilities, stallIsOptional } from './capabilities.ts';
 import type { CdTable } from './cd-table.ts';
 
@@ -59,6 +59,7 @@ export const cdTableEntry = (
     S1CSH: INNER_SHAREABLE,
     S1STALLD: stallIsOptional(caps) && !stall ? 1 : 0,
     EATS: ats ? EATS.FULL : EATS.OFF,
+    STRW: caps.e2h ? STRW.EL2 : STRW.NS_EL1,
     SHCFG: defaultSubstream === S1_DSS.BYPASS ? USE_INCOMING : 0,
   });
 

@@ -36,6 +36,7 @@ export const VARIANTS: readonly SmmuOptions[] = [
   { capabilities: { idr0: { S2P: 0 } } },
   { capabilities: { idr0: { CD2L: 0, ST_LEVEL: 0 } } },
   { capabilities: { idr0: { ASID16: 0, VMID16: 0, ATS: 0, PRI: 0 } } },
+  { capabilities: { idr0: { HYP: 1 }, idr3: { FWB: 1 } }, vhe: true },
   { capabilities: { idr1: { CMDQS: 2, EVENTQS: 2, SSIDSIZE: 9 } } },
 ];
 

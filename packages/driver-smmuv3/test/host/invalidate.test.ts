@@ -33,7 +33,8 @@ const vectors = JSON.parse(
 const commandsOf = (ranges: boolean, use: (invalidate: Invalidate) => unknown): number[][] => {
   const out: number[][] = [];
   const push = (...words: number[]) => void out.push(words);
-  use(new Invalidate({ push, submit: () => undefined } as unknown as CommandQueue, ranges));
+  const features = { rangeInvalidation: ranges, el2: false, e2h: false };
+  use(new Invalidate({ push, submit: () => undefined } as unknown as CommandQueue, features));
   return out;
 };
 

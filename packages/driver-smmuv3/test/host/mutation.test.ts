@@ -158,5 +158,5 @@ describe('the sanitizer', () => {
       if (!heard) silent.push(site.name);
     }
     expect(silent.sort()).toEqual(UNSEEN);
-  });
+  }, 180_000);
 });

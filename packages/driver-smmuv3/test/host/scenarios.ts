@@ -37,6 +37,12 @@ const ATS_DEVICE = { ...PASID_DEVICE, ats: true } as const;
 const NO_RIL = { capabilities: { idr3: { RIL: 0 } } } as const;
 const NO_RIL_STAGE2 = { capabilities: { idr0: { S1P: 0 }, idr3: { RIL: 0 } } } as const;
 
+const EL2_E2H = { capabilities: { idr0: { HYP: 1 } }, vhe: true } as const;
+const EL2_E2H_NO_RIL = {
+  capabilities: { idr0: { HYP: 1 }, idr3: { RIL: 0 } },
+  vhe: true,
+} as const;
+
 const tagOf = (pasid: number) => (pasid < 0 ? undefined : pasid);
 
 /** Map, use, unmap, use: the second use must not go through. */
@@ -160,8 +166,8 @@ const oneOfManyGoes = (): void => {
 };
 
 /** Another owner takes over a unit that is in use: nothing cached may live on. */
-const takenOver = (): void => {
-  const at = bench({}, [PASID_DEVICE]);
+const takenOver = (options: SmmuOptions): void => {
+  const at = bench(options, [PASID_DEVICE]);
   const { domain, frame } = aimed(at, IOVA);
   attach(at, domain);
   expect(reach(at.device, IOVA)).toBe(frame);
@@ -170,8 +176,8 @@ const takenOver = (): void => {
     reportPageFault: () => false,
     reportFault: () => {},
   };
-  const options = { name: 'again', canWbs: false, linux73Pri: false };
-  const parts = bringUp(at.unit.hardware, host, options);
+  const again = { name: 'again', canWbs: false, linux73Pri: false, vhe: options.vhe ?? false };
+  const parts = bringUp(at.unit.hardware, host, again);
   expect(reach(at.device, IOVA)).toBe(-1);
   // The first domain of the new owner has the ASID that the first of the old one had.
   const pool = createPoolIn(at.machine.memory, 48);
@@ -251,6 +257,9 @@ export const SCENARIOS: Readonly<Record<string, () => void>> = {
   'unmap, a device TLB': () => mapUseUnmap({}, -1, true),
   'unmap, a device TLB and a PASID': () => mapUseUnmap({}, 0x1_2345, true),
   'unmap without ranges, stage 1': () => mapUseUnmap(NO_RIL),
+  'unmap, EL2-E2H': () => mapUseUnmap(EL2_E2H),
+  'unmap without ranges, EL2-E2H': () => mapUseUnmap(EL2_E2H_NO_RIL, -1, false, 520),
+  'an ASID is used again, EL2-E2H': () => tagIsReused(EL2_E2H),
   'unmap without ranges, stage 2': () => mapUseUnmap(NO_RIL_STAGE2),
   'unmap much without ranges, stage 1': () => mapUseUnmap(NO_RIL, -1, false, 520),
   'unmap much without ranges, stage 2': () => mapUseUnmap(NO_RIL_STAGE2, -1, false, 520),
@@ -272,7 +281,8 @@ export const SCENARIOS: Readonly<Record<string, () => void>> = {
   'device TLBs of PASIDs': deviceTlbs,
   'one PASID of many goes': oneOfManyGoes,
   'the end of a tag, as said': saidAtTheEnd,
-  'the unit is taken over': takenOver,
+  'the unit is taken over': () => takenOver({}),
+  'the unit is taken over, EL2-E2H': () => takenOver(EL2_E2H),
   'a page below a guest goes': () => pageBelowGuestGoes(false),
   'a page below a guest goes, device TLB': () => pageBelowGuestGoes(true),
   'below a guest, as said': saidBelowGuest,

@@ -173,6 +173,68 @@ describe('taking over from another owner', () => {
   });
 });
 
+describe('what bring-up says', () => {
+  const [CR0, CR2, ATSCHK] = [0x20, 0x2c, 0x10];
+  const PTM_RECINVSID = 6;
+
+  test.each([
+    ['with ATS, translated requests are checked', {}, ATSCHK],
+    ['without, there are none', { capabilities: { idr0: { ATS: 0 } } }, 0],
+  ])('%s', (_, options, wanted) => {
+    expect(bench(options).unit.hardware.readReg32(CR0) & ATSCHK).toBe(wanted);
+  });
+
+  const HYP = { capabilities: { idr0: { HYP: 1 } } } as const;
+  const DROPS_ALL = ['CFGI_STE_RANGE', 'TLBI_EL2_ALL', 'TLBI_NSNH_ALL', 'SYNC'];
+
+  test.each([
+    ['NS-EL1', HYP, PTM_RECINVSID, 0, ['TLBI_NH_VA', 'TLBI_NH_ASID'], DROPS_ALL],
+    ['EL2-E2H', { ...HYP, vhe: true }, 7, 2, ['TLBI_EL2_VA', 'TLBI_EL2_ASID'], DROPS_ALL],
+    [
+      'NS-EL1, as the unit has no EL2',
+      { vhe: true },
+      PTM_RECINVSID,
+      0,
+      ['TLBI_NH_VA', 'TLBI_NH_ASID'],
+      DROPS_ALL.filter((name) => name !== 'TLBI_EL2_ALL'),
+    ],
+  ])('stage 1 of the host is in %s', (_, options, cr2, strw, commands, first) => {
+    const at = bench(options);
+    const { hardware } = at.unit;
+    expect(hardware.readReg32(CR2)).toBe(cr2);
+    const { domain, frame } = aimed(at, IOVA);
+    map(domain, IOVA + 1, frame);
+    attach(at, domain);
+    expect(decode(STE, wordsAt(at, steAddress(at)))).toMatchObject({ CONFIG: 5, STRW: strw });
+    expect(reach(at.device, IOVA)).toBe(frame);
+    const unmapped = commandNames(at, () => unmap(domain, IOVA));
+    expect(reach(at.device, IOVA)).toBe(-1);
+    const gone = commandNames(at, () => attach(at, at.unit.blocking));
+    expect([unmapped[0], gone.at(-2)]).toEqual(commands);
+    // The ring still has what came first.
+    const ring = hardware.readReg32(0x94) * 2 ** 32 + ((hardware.readReg32(0x90) & ~31) >>> 0);
+    const names = first.map((__, n) => wordsAt(at, ring + 16 * n, 1)[0]);
+    expect(names).toEqual(first.map((name) => COMMAND[name as keyof typeof COMMAND] ?? 4));
+  });
+
+  test('a unit that reads big-endian tables alone: ENODEV', () => {
+    const make = () => bench({ capabilities: { idr0: { TTENDIAN: 3 } } });
+    expect(refusalOf(make)).toBe('ENODEV unit-features');
+    expect(refusalOf(() => bench({ capabilities: { idr0: { TTENDIAN: 0 } } }))).toBe('ok');
+  });
+
+  test.each([
+    ['a nest parent', {}, HWPT.NEST_PARENT, 1],
+    ['another stage 2', { S1P: 0 }, 0, 0],
+  ])('forced write-back (IDR3.FWB) for %s', (_, idr0, flags, s2fwb) => {
+    const at = bench({ capabilities: { idr0, idr3: { FWB: 1 } } });
+    const { domain, frame } = aimed(at, IOVA, flags);
+    attach(at, domain);
+    expect(decode(STE, wordsAt(at, steAddress(at)))).toMatchObject({ CONFIG: 6, S2FWB: s2fwb });
+    expect(reach(at.device, IOVA)).toBe(frame);
+  });
+});
+
 describe('device TLBs', () => {
   const ATS_DEVICE = { ...PASID_DEVICE, ats: true } as const;
 
