@@ -161,8 +161,9 @@ export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain 
     );
   }
 
-  wantsAts(): boolean {
-    return true;
+  /** Where a stage 2 may stall, full ATS is illegal. */
+  wantsAts({ stall }: DeviceState): boolean {
+    return this.usesCdTable || !stall;
   }
 
   /** Context descriptor, 16 words, of a stage-1 domain. */

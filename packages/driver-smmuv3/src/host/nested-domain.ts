@@ -93,9 +93,12 @@ export class SmmuNestedDomain extends TranslatingDomain implements NestedDomain 
     });
   }
 
-  /** A guest that does not know of ATS invalidates no device's TLB. */
-  wantsAts(): boolean {
-    return this.vste.ats;
+  /**
+   * A guest that does not know of ATS invalidates no device's TLB; and where stage 2 may stall, full
+   * ATS is illegal.
+   */
+  wantsAts({ stall }: DeviceState): boolean {
+    return this.vste.ats && !stall;
   }
 
   streamEntry(_device: DeviceState, traits: StreamTraits): Uint32Array {
@@ -122,7 +125,7 @@ export class SmmuNestedDomain extends TranslatingDomain implements NestedDomain 
   }
 
   #usesAts(device: DeviceState): boolean {
-    return device.ats && this.vste.ats;
+    return device.ats && this.wantsAts(device);
   }
 
   /** Offer an event of an attached device to the guest. @returns whether it takes it */

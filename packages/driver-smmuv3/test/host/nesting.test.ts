@@ -322,6 +322,21 @@ describe('ATS of a guest’s devices (G.3, EATS)', () => {
     expect(world.at(0xc000)).toEqual(new Uint8Array(4));
   });
 
+  test('a device whose stage 2 may stall has no ATS, whatever the guest wants (5.2, EATS with S2S)', () => {
+    const world = guest({
+      capabilities: { idr0: { STALL_MODEL: 0 }, idr5: { STALL_MAX: 8 } },
+      stallSids: [0x20],
+    });
+    const viommuId = world.viommu(0);
+    world.vdevice(viommuId, 0, 0x10);
+    world.attach(0, world.nested(0, viommuId, world.s1(CD_OF.A1, { EATS: 1 })));
+    expect(entryOf(world, 0x20)).toMatchObject({ EATS: 0, S2S: 1 });
+    expect(world.page(0, VA)).toBe(PAGE_OF.A1);
+    world.replace(0, world.parentId);
+    expect(entryOf(world, 0x20)).toMatchObject({ CONFIG: 6, EATS: 0, S2S: 1 });
+    expect(world.page(0, 0x9000)).toBe(0x9000);
+  });
+
   test('a change of stage 2 empties the devices’ caches without the guest', () => {
     const world = withAts(1);
     expect([world.ats(0), world.ats(1)]).toEqual([4, 4]);
