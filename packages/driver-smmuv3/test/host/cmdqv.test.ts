@@ -1,6 +1,6 @@
 /** Tegra241's CMDQV: queues that a guest drives itself, from the page it maps to the TLB. */
 import { encode } from '@iommukit/bits';
-import { MAP_FLAG, sysMmap, VM_PROT } from '@iommukit/core';
+import { INVALIDATION_ANSWER, MAP_FLAG, sysMmap, VM_PROT } from '@iommukit/core';
 import { describe, expect, test } from 'vitest';
 import {
   ATC_INV,
@@ -134,11 +134,13 @@ describe('what a VMM is told', () => {
   });
 
   test('VMIDs and interfaces come back, also after refusals', () => {
-    const { context, id, parentId } = guest({
+    const { context, id, parentId, machine, hardware } = guest({
       cmdqv: { vintfLg2: 1 },
       capabilities: { idr0: { VMID16: 0 } },
     });
     const request = { devId: id(0), hwptId: parentId, type: TEGRA241 };
+    const { memory } = machine;
+    const free = memory.freePageCount;
     for (let round = 0; round < 300; round++) {
       const { outViommuId } = context.viommuAlloc({ ...request, data: new Uint8Array(16) });
       expect(refusalOf(() => context.viommuAlloc({ ...request, data: new Uint8Array(16) }))).toBe(
@@ -146,6 +148,9 @@ describe('what a VMM is told', () => {
       );
       context.destroy({ id: outViommuId });
     }
+    expect(memory.freePageCount).toBe(free);
+    const page0 = CMDQV.VINTF + CMDQV.VINTF_STRIDE + VINTF.PAGE0_BASE;
+    expect(hardware[0]?.cmdqv?.readReg32(page0)).toBe(0);
   });
 });
 
@@ -169,6 +174,12 @@ describe('devices and queues', () => {
   ])('%s', (_, index, changes, answer) => {
     const { alloc } = setUp();
     expect(refusalOf(() => alloc(index, changes))).toBe(answer);
+  });
+
+  test('longer than the unit’s queues: EINVAL', () => {
+    const { alloc } = setUp({}, { capabilities: { idr1: { CMDQS: 3 } } });
+    expect(refusalOf(() => alloc(0, { length: 0x100 }))).toBe('EINVAL hw-queue-length');
+    alloc(0, { length: 0x80 });
   });
 
   test('taken twice: EEXIST; given back in descending order', () => {
@@ -253,6 +264,9 @@ describe('commands of a guest’s own queue (G.6)', () => {
     ['SYNC with an interrupt', encode(SYNC, { OPCODE: COMMAND.SYNC, CS: 1 })],
     ['ATC_INV of an unknown StreamID', atcInv(0x11)],
     ['ATC_INV by the host’s name', atcInv(0x28)],
+    ['ATC_INV of StreamID 0', atcInv(0)],
+    ['NH_ALL of a VMID that is a StreamID', encode(TLBI, { OPCODE: 0x10, VMID: 0x10 })],
+    ['NH_ASID, secure', Uint32Array.of(0x411, 0x1_0000, 0, 0)],
     ['ATC_INV, secure', encode(ATC_INV, { OPCODE: COMMAND.ATC_INV, SSEC: 1, SID: 0x10 })],
     ['RESUME', Uint32Array.of(0x44, 0x10, 0, 0)],
   ])('%s stops the queue with CERROR_ILL, and the guest hears of it', (_, command) => {
@@ -280,9 +294,26 @@ describe('commands of a guest’s own queue (G.6)', () => {
     expect(page(0, VA)).toBe(PAGE_OF.A1);
     const [queue] = [...context.find('test', viommuId, 'VIOMMU').hwQueues];
     context.destroy({ id: queue?.id as number });
+    expect([CONS, PROD, CONFIG].map((at) => register(0, at))).toEqual([0, 0, 0]);
     setRegister(0, CONFIG, 1);
     setRegister(0, PROD, 1);
     expect(page(0, VA)).toBe(PAGE_OF.A1);
+    expect([STATUS, GERROR].map((at) => register(0, at))).toEqual([0, 0]);
+  });
+
+  test('a device that does not answer is reported at the SYNC, with CERROR_ATC_INV_SYNC', () => {
+    const { send, register, devices } = primed();
+    Object.assign(devices[0] as object, { invalidationAnswer: INVALIDATION_ANSWER.NONE });
+    send(0, [atcInv(0x10), SYNC_NONE]);
+    expect(register(0, CONS)).toBe((3 << 24) | 1);
+    expect(register(0, GERROR)).toBe(1);
+  });
+
+  test('indices further apart than the queue: nothing is executed', () => {
+    const { setRegister, poll, register, page } = primed();
+    setRegister(0, PROD, 20);
+    poll();
+    expect([register(0, CONS), page(0, VA)]).toEqual([0, PAGE_OF.A1]);
   });
 
   test('any words in the page: bounded work, and the other guest’s entries stay', () => {
@@ -327,14 +358,19 @@ describe('the register window', () => {
     let interrupts = 0;
     cmdqv.onInterrupt = () => interrupts++;
     const page0 = CMDQV.VINTF_PAGES;
+    const on = (1 << 17) | 1;
     i32.set([COMMAND.TLBI_NSNH_ALL, 0, 0, 0, COMMAND.SYNC], 0);
     cmdqv.writeReg32(CMDQV.CONFIG, 1);
     cmdqv.writeReg32(CMDQV.CMDQ_ALLOC, 1);
-    cmdqv.writeReg32(CMDQV.VINTF + VINTF.CONFIG, (1 << 17) | 1);
     cmdqv.writeReg32(CMDQV.VCMDQ_PAGE1, 4);
     cmdqv.writeReg32(page0 + CONFIG, 1);
     cmdqv.writeReg32(CMDQV.VCMDQ_PAGE0 + PROD, 2);
+    // The interface is off.
+    expect(cmdqv.readReg32(page0 + CONS)).toBe(0);
+    cmdqv.writeReg32(CMDQV.VINTF + VINTF.CONFIG, on);
     expect(cmdqv.readReg32(page0 + CONS)).toBe(2);
+    for (const at of [STATUS, GERROR]) cmdqv.writeReg32(page0 + at, 6);
+    expect([STATUS, GERROR].map((at) => cmdqv.readReg32(page0 + at))).toEqual([1, 0]);
     cmdqv.writeReg32(CMDQV.VCMDQ_PAGE1, 0x2004);
     cmdqv.writeReg32(page0 + PROD, 3);
     expect(cmdqv.readReg32(page0 + CONS)).toBe((2 << 24) | 2);
@@ -344,6 +380,9 @@ describe('the register window', () => {
     cmdqv.writeReg32(page0 + GERRORN, cmdqv.readReg32(page0 + GERROR));
     // Acknowledged and not mended, it stops again.
     expect(interrupts).toBe(2);
+    cmdqv.writeReg32(CMDQV.VINTF_INT_MASK, 1);
+    cmdqv.writeReg32(page0 + GERRORN, cmdqv.readReg32(page0 + GERROR));
+    expect([interrupts, cmdqv.readReg32(CMDQV.VINTF_ERR_MAP)]).toEqual([2, 1]);
   });
 
   test('reset takes interfaces and queues away', () => {

@@ -160,6 +160,12 @@ describe('vIOMMUs', () => {
     const other = () => context.viommuAlloc({ devId: id(0), hwptId: parentId, type: 2 });
     expect(refusalOf(other)).toBe('EOPNOTSUPP viommu-type');
     expect(units[0]?.caps.guestStage).toBe(1);
+    const forced = guest({ canWbs: false, capabilities: { idr3: { FWB: 1 } } });
+    const viommuId = forced.viommu(0);
+    forced.vdevice(viommuId, 0, 0x10);
+    forced.attach(0, forced.nested(0, viommuId, forced.s1(CD_OF.A1)));
+    expect(entryOf(forced, 0x20).S2FWB).toBe(1);
+    expect(forced.page(0, VA)).toBe(PAGE_OF.A1);
   });
 
   test('NH_ASID of one guest leaves the other’s translations (G.4)', () => {
