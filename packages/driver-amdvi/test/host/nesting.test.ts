@@ -40,6 +40,7 @@ describe('IOMMU_HWPT_DATA_AMD_GUEST: what amd_iommu_alloc_domain_nested refuses'
     ['GuestPagingMode 2', [VALID[0], VALID[1], 2n << 54n, 0n], 3, 'EINVAL'],
     ['GuestPagingMode 1', [VALID[0], VALID[1], 1n << 54n, 0n], 3, 'no error'],
     ['GLX 3', [VALID[0] | (3n << 56n), VALID[1], 0n, 0n], 3, 'EINVAL'],
+    ['GLX 3 without GV', [V | TV | (3n << 56n), 0x42n, 0n, 0n], 3, 'EINVAL'],
     ['a short struct', [VALID[0], VALID[1], 0n], 3, 'EINVAL'],
     ['beyond Linux: a reserved bit', [VALID[0] | 4n, VALID[1], 0n, 0n], 3, 'EINVAL'],
     ['beyond Linux: a reserved bit of the last dword', [...VALID.slice(0, 3), 1n], 3, 'EINVAL'],
@@ -123,6 +124,7 @@ describe('G.1, G.2: the entry of a nested device', () => {
     const d = other.backend.allocNested(at.device, 0, guestDte(VALID));
     expect([a, b, c, d].map((domain) => id(domain as Domain))).toEqual([2, 2, 3, 4]);
     a?.free();
+    expect(id(at.alloc([VALID[0], 0x50n, 0n, 0n]))).toBe(5);
     expect(id(at.alloc(VALID))).toBe(2);
     for (const domain of [b, c, d]) domain?.free();
   });
