@@ -20,6 +20,7 @@ import {
 } from './hardware/index.ts';
 import { bringUp, type UnitParts } from './host/bring-up.ts';
 import { HW_INFO_TYPE_AMD } from './host/hw-info.ts';
+import { checkUnityMaps, type UnityMap } from './host/reserved-regions.ts';
 import { AmdviUnit, type HostOptions } from './host/unit.ts';
 
 /** What {@link amdvi} takes. */
@@ -39,6 +40,8 @@ export interface AmdviOptions {
   readonly maxTableBytes?: number;
   /** Sizes of the hardware's caches. */
   readonly caches?: CacheOptions;
+  /** Memory that firmware wants mapped one to one for some devices. */
+  readonly unityMaps?: readonly UnityMap[];
   /** Watch for invalidations that are missing. */
   readonly sanitize?: boolean;
   /** Name of the driver; units are called after it; default `'amd-vi'`. */
@@ -72,6 +75,7 @@ const SMALLEST_HOST_ADDRESS_BITS = 40;
 /**
  * AMD-Vi.
  *
+ * @throws {IommuError} EINVAL for a malformed unity map
  * @throws {RangeError} for an impossible address width; `create` throws RangeError for features
  *   that are not modelled, ENODEV, ENOMEM
  */
@@ -80,6 +84,7 @@ export const amdvi = (options: AmdviOptions = {}): IommuDriver => {
   if (!(bits >= SMALLEST_HOST_ADDRESS_BITS && bits <= 52 && Number.isInteger(bits))) {
     throw new RangeError(`hostAddressBits ${bits}: expected 40 to 52`);
   }
+  checkUnityMaps(options.unityMaps ?? []);
   const driver: IommuDriver = defineDriver({
     apiVersion: DRIVER_API_VERSION,
     name: options.name ?? 'amd-vi',
@@ -116,5 +121,6 @@ const createUnit = (
   return new AmdviIommuUnit(hardware, driver, hardware, parts, pool, {
     guestTablesByDefault: options.guestTablesByDefault ?? false,
     emptyViommus: linux73,
+    unityMaps: options.unityMaps ?? [],
   });
 };

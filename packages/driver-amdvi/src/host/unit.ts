@@ -28,7 +28,7 @@ import { type Capabilities, hasPasids, nests } from './capabilities.ts';
 import type { DeviceState } from './device-state.ts';
 import { hwCapabilities, hwInfo } from './hw-info.ts';
 import type { PageRequests } from './page-requests.ts';
-import { reservedRegions } from './reserved-regions.ts';
+import { reservedRegions, type UnityMap } from './reserved-regions.ts';
 import { AmdviIdentityDomain } from './translating-domain.ts';
 import type { UnitContext } from './unit-context.ts';
 import { createViommu } from './viommu.ts';
@@ -39,6 +39,8 @@ export interface HostOptions {
   readonly guestTablesByDefault: boolean;
   /** vIOMMUs offer nothing, as in Linux 7.3: no nested domains, no invalidation. */
   readonly emptyViommus: boolean;
+  /** Memory that firmware wants mapped one to one. */
+  readonly unityMaps: readonly UnityMap[];
 }
 
 /** The host half of one unit. */
@@ -108,8 +110,8 @@ export class AmdviUnit implements IommuUnit {
     this.#context.devices.delete(device.rid);
   }
 
-  reservedRegions(_device: UnitDevice): readonly ReservedRegion[] {
-    return reservedRegions(this.#context.caps);
+  reservedRegions(device: UnitDevice): readonly ReservedRegion[] {
+    return reservedRegions(this.#context.caps, this.#options.unityMaps, device.rid);
   }
 
   hwInfo(_device: UnitDevice, type: number): HwInfo {

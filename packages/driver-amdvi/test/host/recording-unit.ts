@@ -168,6 +168,7 @@ export const recorded = (options: RecordedOptions = {}) => {
   const unit = new AmdviUnit(DRIVER, AGENT, parts, createPoolIn(machine.memory, 48), {
     guestTablesByDefault: options.guestTablesByDefault ?? false,
     emptyViommus: options.emptyViommus ?? false,
+    unityMaps: options.unityMaps ?? [],
   });
   const device: UnitDevice = { name: 'nic', rid: 0x108, pasidBits: 20, ats: true, pri: true };
   unit.probeDevice(device);
