@@ -17,6 +17,7 @@ describe('against the slow reference', () => {
           const request = machine.request();
           if (request.pasid < 0 && isInterrupt(request.address)) continue;
           machine.unit.caches.invalidateAll();
+          machine.followRings(copy);
           const wanted = reference.translate(request);
           expect([seed, request, machine.send(request)]).toEqual([seed, request, wanted]);
           // Warm caches say the same.

@@ -251,6 +251,11 @@ export class FuzzMachine {
     return this.i32.slice();
   }
 
+  /** Take the rings over into a copy: damaged pointers may lead a walk there. */
+  followRings(copy: Int32Array): void {
+    copy.set(this.i32.subarray(AT.commands / 4, AT.tables / 4), AT.commands / 4);
+  }
+
   /** First dword in which tables and configuration (not the logs) differ from a copy; -1 = none. */
   differs(copy: Int32Array): number {
     for (let at = 0; at < copy.length; at++) {

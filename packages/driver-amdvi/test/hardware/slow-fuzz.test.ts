@@ -21,6 +21,7 @@ describe('a million requests', () => {
         const request = machine.request();
         if (request.pasid < 0 && isInterrupt(request.address)) continue;
         machine.unit.caches.invalidateAll();
+        machine.followRings(copy);
         const wanted = reference.translate(request);
         const got = machine.send(request);
         const same =
