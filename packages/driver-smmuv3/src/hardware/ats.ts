@@ -59,6 +59,7 @@ export class AtsService {
     completion: AtsCompletion,
   ): void {
     this.#take(sid, ssid, pfn, access);
+    this.#request.write = (access & ACCESS.WRITE) !== 0;
     Object.assign(completion, createAtsCompletion());
     completion.status = this.#answer(completion);
     const success = completion.status === ATS_STATUS.SUCCESS;
@@ -97,7 +98,7 @@ export class AtsService {
     const { state, features, configuration, fault } = this.#with;
     if (!features.ats) return this.#refuses(EVENT.F_UUT);
     if (!state.enabled) return this.#refuses(EVENT.F_TRANSL_FORBIDDEN);
-    if (!state.checkTranslated) return pfn < this.#outputFrames ? pfn : BLOCKED;
+    if (!state.checkTranslated) return this.#untouched(pfn);
     const stream = configuration.stream(sid);
     if (stream === undefined || isBad(stream, fault)) {
       if (state.recordAtsErrors) this.#record();
@@ -106,7 +107,12 @@ export class AtsService {
     if (stream.config < STE_CONFIG.BYPASS) return BLOCKED;
     const eats = this.#effectiveEats(stream);
     if (eats === EATS.OFF) return this.#refuses(EVENT.F_TRANSL_FORBIDDEN);
-    return eats === EATS.FULL ? pfn : this.#translatedByStage2(stream, access);
+    return eats === EATS.FULL ? this.#untouched(pfn) : this.#translatedByStage2(stream, access);
+  }
+
+  /** A PA as it came; there is nothing beyond the output size. */
+  #untouched(pfn: number): number {
+    return pfn < this.#outputFrames ? pfn : BLOCKED;
   }
 
   #take(sid: number, ssid: number, pfn: number, access: number): void {

@@ -151,6 +151,7 @@ describe('SMMUv3 3.9.1: what a completion says', () => {
     ['stage 1 read only', { '0x100033008': '0x9fc3' }, READ | WRITE, [1, 0]],
     ['stage 2 read only', { '0x200000000': '0x10000077d' }, READ | WRITE, [1, 0]],
     ['NW=1', {}, READ, [1, 0]],
+    ['NW=1, whatever else is asked for', {}, READ | ACCESS.ATOMIC, [1, 0]],
   ])('rights are those of both stages: %s', (_, changes, access, rights) => {
     const completion = ask(nested(changes), VA, access);
     expect([completion.read, completion.write]).toEqual(rights);
@@ -311,8 +312,9 @@ describe('SMMUv3 3.9.1.1: translated requests', () => {
     expect(codes(rig)).toEqual(expected);
   });
 
-  test('EATS=1: the PA passes; a PASID is ignored', () => {
+  test('EATS=1: the PA passes, up to OAS; a PASID is ignored', () => {
     const rig = nested();
+    expect(send(rig, 2 ** 36)).toBeLessThan(0);
     expect(send(rig, 0x10_0009)).toBe(0x10_0009);
     expect(rig.unit.translatedPage(SID, 77, 0x10_0009, READ)).toBe(0x10_0009);
     expect(rig.events()).toEqual([]);
