@@ -272,6 +272,14 @@ describe('SMMUv3 3.18: interrupts of the page request queue', () => {
     expect(rig.messages).toEqual([AT.PAGE_REQUEST_MSI, AT.PAGE_REQUEST_MSI]);
   });
 
+  test('a message that aborts is MSI_PRIQ_ABT_ERR', () => {
+    const rig = setUp();
+    rig.device.lostMessage = AT.PAGE_REQUEST_MSI;
+    fill(rig, 1);
+    expect(rig.errors()).toBe(1 << GLOBAL_ERROR.MSI_PRIQ_ABT_ERR);
+    expect(rig.messages).toEqual([AT.PAGE_REQUEST_MSI, AT.GERROR_MSI]);
+  });
+
   test('PRIQ_IRQEN=0: none', () => {
     const rig = setUp();
     rig.unit.writeReg32(0x50, 5);

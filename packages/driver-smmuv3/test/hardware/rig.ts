@@ -68,14 +68,20 @@ export const createRig = (options: RigOptions = {}) => {
   const invalidations: SentInvalidation[] = [];
   const responses: PageGroupResponse[] = [];
   const resumed: (readonly number[])[] = [];
-  const device: { answer: InvalidationAnswer } = { answer: INVALIDATION_ANSWER.COMPLETE };
+  const device: { answer: InvalidationAnswer; lostMessage: number } = {
+    answer: INVALIDATION_ANSWER.COMPLETE,
+    lostMessage: 0,
+  };
   const unit = new SmmuHardware({
     ...hardware,
     memory: {
       regionAt: (pa) => (missing.has(pa - (pa % 4096)) ? undefined : memory.regionAt(pa)),
     },
     bus: {
-      raiseMessage: (address) => messages.push(address),
+      raiseMessage: (address) => {
+        messages.push(address);
+        return address !== device.lostMessage;
+      },
       requestResumed: (sid, ticket, answer) => resumed.push([sid, ticket, answer]),
       invalidateDeviceTlb: (rid, pasid, pfn, sizeLg2, global) => {
         invalidations.push({ rid, pasid, pfn, sizeLg2, global });
