@@ -52,6 +52,7 @@ export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain 
   readonly #pool: PageTablePool;
   readonly #pending = new PendingRanges();
   readonly #secondSmallestPage: number;
+  readonly #largestPage: number;
   readonly #leaf: LeafRecord = { iovaPfn: 0, oaPfn: 0, pages: 0, level: 0, wordLo: 0, wordHi: 0 };
   #forcesSnooping = false;
 
@@ -68,6 +69,7 @@ export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain 
     const format = formatOf(context.caps, options.shape);
     this.apertureLastFrame = 2 ** (format.iovaBits - PAGE_LG2) - 1;
     this.#secondSmallestPage = 2 ** ((format.pageSizesLg2[1] ?? format.iovaBits) - PAGE_LG2);
+    this.#largestPage = 2 ** ((format.pageSizesLg2.at(-1) ?? PAGE_LG2) - PAGE_LG2);
     this.table = inPool(() => createTable(pool, format));
     try {
       this.tag = this.#allocator.take(OP);
@@ -205,6 +207,7 @@ export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain 
 
   /** Last frame of the leaf that holds `frame`, or `frame` itself. */
   #endOfLeafAt(frame: number): number {
+    if ((frame + 1) % this.#largestPage === 0) return frame;
     const leaf = this.#leaf;
     return this.table.nextLeaf(frame, frame + 1, leaf) ? leaf.iovaPfn + leaf.pages - 1 : frame;
   }

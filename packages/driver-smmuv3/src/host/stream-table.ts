@@ -1,5 +1,5 @@
 import { encode } from '@iommukit/bits';
-import { addressHi, addressLo, type HostMemory } from '@iommukit/core';
+import { addressHi, addressLo, type HostMemory, refuse } from '@iommukit/core';
 import { STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../spec/registers.ts';
 import { L1STD, L1STD_BYTES, STE_BYTES } from '../spec/stream-table-entry.ts';
 import type { Capabilities } from './capabilities.ts';
@@ -32,7 +32,7 @@ export class StreamTable {
   #base: number;
   readonly #leaves = new Map<number, number>();
 
-  /** @throws {IommuError} ENOMEM */
+  /** @throws {IommuError} ENOMEM; ENODEV when the machine's memory is beyond the unit's output */
   constructor(memory: HostMemory, caps: Capabilities) {
     this.#memory = memory;
     this.#caps = caps;
@@ -41,6 +41,7 @@ export class StreamTable {
       ? (streams / LEAF_STREAMS) * L1STD_BYTES
       : streams * STE_BYTES;
     this.#base = memory.alloc(Math.ceil(bytes / 4096), 'bring-up', 'the stream table');
+    checkReach(this.#base + bytes, caps.oaBits);
     if (!caps.streamTwoLevel) this.#fill(this.#base, streams);
   }
 
@@ -126,3 +127,18 @@ export class StreamTable {
       this.#memory.storePair(base + at * STE_BYTES, ABORT_ENTRY, 0);
   }
 }
+
+/** Tables that the unit cannot address would be refused much later, and obscurely. */
+const checkReach = (end: number, oaBits: number): void => {
+  if (end <= 2 ** oaBits) return;
+  throw refuse(
+    'ENODEV',
+    'bring-up',
+    'unit-reach',
+    `the machine's memory is beyond ${oaBits} bits`,
+    {
+      value: end,
+      accepted: 'a unit with a wider output (IDR5.OAS), or memory further down',
+    },
+  );
+};

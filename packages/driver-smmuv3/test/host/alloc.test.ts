@@ -69,6 +69,8 @@ describe('geometry', () => {
     ['stage 1: 48 bits whatever the output', { idr5: { OAS: 2 } }, 0, 48],
     ['stage 1 of 52-bit addresses: 48 with the 4K granule', { idr5: { OAS: 6, VAX: 1 } }, 0, 48],
     ['stage 2: as wide as the output', { idr5: { OAS: 2 } }, NEST_PARENT, 40],
+    ['stage 2 of 42 bits', { idr5: { OAS: 3 } }, NEST_PARENT, 42],
+    ['stage 2 of 44 bits', { idr5: { OAS: 4 } }, NEST_PARENT, 44],
     ['stage 2 of 52-bit output: 48', { idr5: { OAS: 6 } }, NEST_PARENT, 48],
   ])('%s', (_, capabilities, flags, bits) => {
     const at = bench({ capabilities });
@@ -103,6 +105,12 @@ describe('geometry', () => {
     // A linear CD table ends at 1024 descriptors.
     expect(of({ capabilities: { idr0: { CD2L: 0 } } }).pasidBits).toBe(10);
     expect(of({ capabilities: { idr0: { COHACC: 0 } } }).cacheCoherent).toBe(false);
+  });
+
+  test('a unit that cannot address the memory of the machine: ENODEV', () => {
+    // RAM begins at 4 GiB.
+    const make = () => bench({ capabilities: { idr5: { OAS: 0 } } });
+    expect(refusalOf(make)).toBe('ENODEV unit-reach');
   });
 
   test('small pages only', () => {

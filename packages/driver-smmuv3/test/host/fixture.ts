@@ -143,6 +143,9 @@ export const refusalOf = (act: () => unknown): string => {
 export const wordsAt = ({ machine }: Bench, pa: number, count = 16): number[] =>
   Array.from({ length: count }, (_, at) => machine.memory.read32(pa + at * 4));
 
+/** A number from its 32-bit halves. */
+const word64 = (lo: number, hi: number): number => hi * 2 ** 32 + (lo >>> 0);
+
 /** Physical address of a device's stream table entry, found through the unit's registers. */
 export const steAddress = (at: Bench, sid = at.device.rid): number => {
   const { hardware } = at.unit;
@@ -152,9 +155,6 @@ export const steAddress = (at: Bench, sid = at.device.rid): number => {
   const { memory } = at.machine;
   return word64(memory.read32(l1) & ~63, memory.read32(l1 + 4) & 0xf_ffff) + (sid % 256) * 64;
 };
-
-/** A number from its 32-bit halves. */
-export const word64 = (lo: number, hi: number): number => hi * 2 ** 32 + (lo >>> 0);
 
 /** The commands that `act` hands over, four u32 words each. */
 export const commandsOf = (at: Bench, act: () => void): number[][] => {
