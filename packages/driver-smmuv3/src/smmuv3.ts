@@ -87,7 +87,11 @@ export interface SmmuOptions {
 export class SmmuIommuUnit extends SmmuUnit {
   /** Registers and caches, `explain`, the sanitizer. */
   readonly hardware: SmmuHardware;
-  readonly migration: MigrationOps;
+  /**
+   * Absent with a CMDQV: such a unit is made again by calls, and guests' queues go on by the page
+   * that they are driven with.
+   */
+  readonly migration?: MigrationOps;
 
   /** Made by the driver {@link smmuv3} returns. */
   constructor(
@@ -100,7 +104,7 @@ export class SmmuIommuUnit extends SmmuUnit {
   ) {
     super(driver, agent, parts, pool, options);
     this.hardware = hardware;
-    this.migration = new SmmuMigration(hardware, { unit: this, parts, pool });
+    if (!hardware.cmdqv) this.migration = new SmmuMigration(hardware, { unit: this, parts, pool });
   }
 }
 

@@ -67,6 +67,8 @@ export class CmdqvViommu extends SmmuViommu implements VintfOwner {
   readonly #slots = new Map<number, number>();
   readonly #queues = new Set<number>();
   readonly #maxQueueBytes: number;
+  /** Its page came from a snapshot: queues go on where they were. */
+  #isRestored = false;
 
   /** @throws {IommuError} EINVAL without vendor data; ENOSPC without an interface; ENOMEM */
   constructor(
@@ -89,7 +91,10 @@ export class CmdqvViommu extends SmmuViommu implements VintfOwner {
       this.#pages.release();
       throw error;
     }
-    this.#pages.onMove = (address) => cmdqv.moveVintf(this.#vintf, address);
+    this.#pages.onMove = (address) => {
+      cmdqv.moveVintf(this.#vintf, address);
+      this.#isRestored = true;
+    };
     this.mmapRegion = { lengthBytes: CMDQV.PAGE_BYTES, file: this.#pages };
     this.setMmapOffset(0);
     this.hwQueue = {
@@ -135,7 +140,8 @@ export class CmdqvViommu extends SmmuViommu implements VintfOwner {
 
   #allocQueue(index: number, lengthBytes: number, base: number): ReturnType<HwQueueOps['alloc']> {
     this.#checkQueue(index, lengthBytes, base);
-    this.#cmdqv.mapQueue(this.#vintf, index, base, Math.log2(lengthBytes / COMMAND_BYTES));
+    const lg2 = Math.log2(lengthBytes / COMMAND_BYTES);
+    this.#cmdqv.mapQueue(this.#vintf, index, base, lg2, !this.#isRestored);
     this.#queues.add(index);
     const destroy = () => {
       this.#cmdqv.unmapQueue(this.#vintf, index);

@@ -151,13 +151,17 @@ export class CmdqvHost {
     this.#sids.get(vintf)?.delete(slot);
   }
 
-  /** Give a queue in memory to a guest; it enables it itself. */
-  mapQueue(vintf: number, index: number, base: number, lg2: number): void {
+  /**
+   * Give a queue in memory to a guest; it enables it itself.
+   *
+   * @param isNew its registers start at zero; else they go on as they are
+   */
+  mapQueue(vintf: number, index: number, base: number, lg2: number, isNew: boolean): void {
     const queue = vintf * this.queuesPerVintf + index;
     const [lo = 0, hi = 0] = encode(VCMDQ_BASE, { ADDR: base, LOG2SIZE: lg2 });
     const at = CMDQV.VCMDQ_PAGE1 + queue * CMDQV.VCMDQ_STRIDE + VCMDQ.BASE;
     const [own = 0] = encode(CMDQ_ALLOC, { ALLOCATED: 1, LVCMDQ: index, VINTF: vintf });
-    this.#clear(vintf, index);
+    if (isNew) this.#clear(vintf, index);
     this.#registers.writeReg32(at, lo);
     this.#registers.writeReg32(at + 4, hi);
     this.#registers.writeReg32(CMDQV.CMDQ_ALLOC + 4 * queue, own);

@@ -1,6 +1,13 @@
 /** Tegra241's CMDQV: queues that a guest drives itself, from the page it maps to the TLB. */
 import { encode } from '@iommukit/bits';
-import { INVALIDATION_ANSWER, MAP_FLAG, sysMmap, VM_PROT } from '@iommukit/core';
+import {
+  INVALIDATION_ANSWER,
+  MAP_FLAG,
+  restoreSnapshot,
+  saveSnapshot,
+  sysMmap,
+  VM_PROT,
+} from '@iommukit/core';
 import { describe, expect, test } from 'vitest';
 import {
   ATC_INV,
@@ -14,7 +21,7 @@ import {
   TLBI,
   VINTF,
 } from '../../src/index.ts';
-import { CD_OF, guest, LEAF_OF, PAGE_OF, refusalOf, VA } from './guest.ts';
+import { CD_OF, guest, hardwareOf, LEAF_OF, PAGE_OF, refusalOf, VA } from './guest.ts';
 
 const TEGRA241 = 2;
 const QUEUE_TYPE = 1;
@@ -325,6 +332,43 @@ describe('commands of a guest’s own queue (G.6)', () => {
       poll();
     }
     expect(page(1, VA)).toBe(PAGE_OF.A2);
+  });
+});
+
+describe('a snapshot with a guest’s queue', () => {
+  test('it goes on where it was', () => {
+    const before = setUp();
+    before.alloc(0);
+    before.enable(0);
+    before.send(0, [NH_ASID_1, SYNC_NONE]);
+    const { machine, process, context } = before;
+    const bytes = saveSnapshot({ machine, processes: [process], contexts: [context] });
+    const { machine: target, devices, units } = hardwareOf({ cmdqv: {} });
+    const { processes } = restoreSnapshot(bytes, { machine: target });
+    const moved = processes[0] as typeof process;
+    const write = (va: number, word: bigint): void => {
+      const data = new Uint8Array(8);
+      new DataView(data.buffer).setBigUint64(0, word, true);
+      moved.poke(va, data);
+    };
+    const read = (at: number) => moved.peek(0x30_0000_0000 + at, 1)?.[0];
+    expect([CONS, PROD, CONFIG].map(read)).toEqual([2, 2, 1]);
+    const reach = (): number => {
+      devices[0]?.dmaWrite(VA, Uint8Array.of(0x5a));
+      return (
+        [PAGE_OF.A1, 0xb000].find((gpa) => moved.peek(0x4000_0000 + gpa, 1)?.[0] === 0x5a) ?? 0
+      );
+    };
+    expect(reach()).toBe(PAGE_OF.A1);
+    write(0x4000_0000 + PAGE_OF.A1, 0n);
+    write(0x4000_0000 + LEAF_OF.A1, 0xbf43n);
+    expect(reach()).toBe(PAGE_OF.A1);
+    write(0x4000_0000 + PAGE_OF.A1, 0n);
+    write(0x4000_0000 + QUEUE + 32, 0x1_0000_0000_0011n);
+    moved.poke(0x30_0000_0000 + PROD, Uint8Array.of(3, 0, 0, 0));
+    expect(reach()).toBe(0xb000);
+    expect(read(CONS)).toBe(3);
+    expect(units[0]?.migration).toBeUndefined();
   });
 });
 
