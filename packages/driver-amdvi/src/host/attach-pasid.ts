@@ -64,9 +64,9 @@ export const detachPasid = (unit: UnitContext, device: DeviceState, pasid: numbe
 /** Flush and forget an attachment that is no longer in the GCR3 table. */
 const letGo = (unit: UnitContext, old: Attachment): void => {
   old.domain.addFlush(old);
-  unit.invalidate.submit();
   old.domain.attachments.delete(old);
   old.domain.removeTags(old);
+  unit.invalidate.submit();
 };
 
 const checkPasid = (unit: UnitContext, { device, pasidBits }: DeviceState, pasid: number): void => {

@@ -60,8 +60,12 @@ const switchDomain = (
   const next = domain && prepare(unit, device, domain);
   next?.domain.addTags(next);
   next?.domain.attachments.add(next);
-  exchange(unit, device, next);
-  if (old) letGo(unit, old);
+  try {
+    exchange(unit, device, next);
+  } finally {
+    // Also when the unit does not answer: the entry is another one already.
+    if (old) letGo(unit, old);
+  }
 };
 
 /** @throws {IommuError} EINVAL, EBUSY */

@@ -14,7 +14,7 @@ import type { UnitContext } from './unit-context.ts';
 export type EntryFields = typeof DTE extends Layout<infer K> ? Values<K> : never;
 
 /** Pieces of a GCR3 root pointer as they are scattered over an entry. */
-export const gcr3Fields = (rootPa: number) => ({
+const gcr3Fields = (rootPa: number) => ({
   GCR3_14_12: Math.floor(rootPa / 2 ** 12) % 2 ** 3,
   GCR3_30_15: Math.floor(rootPa / 2 ** 15) % 2 ** 16,
   GCR3_51_31: Math.floor(rootPa / 2 ** 31),

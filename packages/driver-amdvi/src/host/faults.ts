@@ -1,6 +1,6 @@
 import { addressToPfn, decode } from '@iommukit/bits';
 import type { UnrecoverableFault } from '@iommukit/core';
-import { EVENT, EVENT_DOC, EVENT_ENTRY } from '../spec/events.ts';
+import { EVENT, EVENT_DOC, EVENT_ENTRY, PPR_EVENT_ENTRY } from '../spec/events.ts';
 import {
   CONTROL,
   EVENT_LOG_BASE,
@@ -86,15 +86,21 @@ const NAMES = Object.entries(EVENT) as [keyof typeof EVENT, number][];
 const decodeEvent = (words: Uint32Array): UnrecoverableFault => {
   const fields = decode(EVENT_ENTRY, words);
   const name = NAMES.find(([, code]) => code === fields.CODE)?.[0];
-  const pasid = fields.PASID_19_16 * 0x1_0000 + fields.DOMAIN_ID;
-  return {
+  const generic = {
     rid: fields.DEVICE_ID,
-    pasid: fields.GN === 1 ? pasid : -1,
     addressPfn: addressToPfn(fields.ADDR),
-    write: fields.RW === 1,
     reason: fields.CODE,
     name: name ? `${name}: ${EVENT_DOC[name]}` : 'unknown event',
     words: [...words],
-    fields,
   };
+  if (fields.CODE === EVENT.INVALID_PPR_REQUEST) return { ...generic, ...pageRequestParts(words) };
+  const pasid = fields.PASID_19_16 * 0x1_0000 + fields.DOMAIN_ID;
+  return { ...generic, pasid: fields.GN === 1 ? pasid : -1, write: fields.RW === 1, fields };
+};
+
+/** INVALID_PPR_REQUEST is laid out like a page request. */
+const pageRequestParts = (words: Uint32Array) => {
+  const fields = decode(PPR_EVENT_ENTRY, words);
+  const pasid = fields.PASID_19_16 * 0x1_0000 + fields.PASID_15_0;
+  return { pasid: fields.GN === 1 ? pasid : -1, write: false, fields };
 };

@@ -9,7 +9,7 @@ import { DTE, DTE_BYTES } from '../spec/device-table-entry.ts';
 import type { Capabilities } from './capabilities.ts';
 
 /** `IOMMU_HWPT_DATA_AMD_GUEST`. */
-export const HWPT_DATA_AMD_GUEST = 3;
+const HWPT_DATA_AMD_GUEST = 3;
 
 const OP = 'IOMMU_HWPT_ALLOC';
 const ENTRY_WORDS = DTE_BYTES / 4;

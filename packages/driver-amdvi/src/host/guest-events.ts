@@ -1,7 +1,7 @@
-import { EVENT_BYTES, EVENT_ENTRY } from '../spec/events.ts';
+import { EVENT, EVENT_BYTES, EVENT_ENTRY } from '../spec/events.ts';
 import { GUEST_MODE, type GuestEntry } from './guest-entry.ts';
 
-const { DEVICE_ID, DOMAIN_ID, GN } = EVENT_ENTRY.fields;
+const { DEVICE_ID, DOMAIN_ID, GN, CODE } = EVENT_ENTRY.fields;
 
 /**
  * An event as the guest's own unit would have logged it: with its numbers for device and domain.
@@ -16,7 +16,7 @@ export const guestEvent = (
   deviceId: number,
   { mode, domainId }: GuestEntry,
 ): Uint8Array | undefined => {
-  const byGuestAddress = ((words[GN.word] as number) & GN.mask) !== 0;
+  const byGuestAddress = hasGuestAddress(words);
   if (!byGuestAddress && mode !== GUEST_MODE.BLOCKED) return undefined;
   const event = Uint32Array.from(words);
   replace(event, DEVICE_ID, deviceId);
@@ -28,6 +28,12 @@ export const guestEvent = (
     view.setUint32(at * 4, word, true);
   });
   return bytes;
+};
+
+/** Page requests are the guest's to allow; their refusal has no GN where others have it. */
+const hasGuestAddress = (words: Uint32Array): boolean => {
+  const code = (words[CODE.word] as number) >>> CODE.shift;
+  return code === EVENT.INVALID_PPR_REQUEST || ((words[GN.word] as number) & GN.mask) !== 0;
 };
 
 const replace = (

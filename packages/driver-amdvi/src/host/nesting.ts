@@ -124,9 +124,13 @@ export class AmdviNestedDomain extends TranslatingDomain implements NestedDomain
     }
   }
 
-  /** PASIDs that the device can send and the guest's table has room for. */
+  /**
+   * PASIDs that the device can send and the guest's table has room for, whether or not the host makes
+   * use of PASIDs.
+   */
   #reach({ device }: DeviceState): number {
-    const own = device.pasidBits === 0 ? 0 : 2 ** device.pasidBits;
+    const bits = Math.min(device.pasidBits, this.context.caps.pasidBits);
+    const own = bits === 0 ? 0 : 2 ** bits;
     return Math.min(this.entry.pasids, own);
   }
 

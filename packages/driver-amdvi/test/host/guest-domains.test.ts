@@ -1,5 +1,7 @@
 /** Guest tables of the host, with and without PASID, by DMA. */
+import type { PagingDomain } from '@iommukit/core';
 import { describe, expect, it } from 'vitest';
+import { Invalidate } from '../../src/host/invalidate.ts';
 import {
   attach,
   type Bench,
@@ -196,6 +198,32 @@ describe('AMD IOMMU 2.2.6: guest tables of the host', () => {
       a.free();
     }
     expect(at.machine.memory.freePageCount).toBe(freePageCount);
+  });
+
+  it('a unit that stops answering: the new state stands, nothing of the old one is held', () => {
+    const at = full();
+    const [a, b] = [space(at), space(at)];
+    attach(at, at.unit.identity);
+    attach(at, a.domain, 5);
+    const { submit } = Invalidate.prototype;
+    for (const act of [() => attach(at, b.domain, 5), () => attach(at, b.domain)]) {
+      Invalidate.prototype.submit = () => {
+        throw Object.assign(new Error('stopped'), { code: 'EIO' });
+      };
+      try {
+        expect(codeOf(act)).toBe('EIO');
+      } finally {
+        Invalidate.prototype.submit = submit;
+      }
+    }
+    const held = (domain: PagingDomain) =>
+      (domain as unknown as { attachments: Set<unknown> }).attachments.size;
+    expect([held(a.domain), held(b.domain)]).toEqual([0, 2]);
+    attach(at, at.unit.blocking, 5);
+    attach(at, at.unit.blocking);
+    expect([held(b.domain), reach(at.device, IOVA), reach(at.device, IOVA, 5)]).toEqual([
+      0, -1, -1,
+    ]);
   });
 
   it('guestTablesByDefault: domains without flags too', () => {

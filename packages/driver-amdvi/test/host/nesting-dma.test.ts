@@ -194,6 +194,17 @@ describe('events of nested devices', () => {
     expect([events.got, host]).toEqual([[], [9, 10]]);
   });
 
+  it('a page request that the guest does not allow: its event, PASID and tag as they are', () => {
+    const { at, events, host } = faulty();
+    const answers: number[] = [];
+    const page = { iova: 0x9000n, write: false };
+    at.device.requestPages([page], { pasid: 7 }, (code) => answers.push(code));
+    expect(answers).toEqual([1]);
+    const [[, words = ''] = []] = events.got;
+    expect(words).toMatch(/^92...00000070021 0000000000009000$|^92.*0021 0000000000009000$/);
+    expect(host).toEqual([]);
+  });
+
   it('a device that the guest blocks: its event', () => {
     const { at, events, host, backend } = faulty();
     attach(at, backend.allocNested(at.device, 0, guestDte([1n, 0x42n, 0n, 0n])));

@@ -190,6 +190,14 @@ describe('J.3 row 14: changes of the parent reach nested devices', () => {
     expect(commands.at(-1)).toBe('40ff010820010108 7ffffffffffff005');
   });
 
+  it('so too where the host itself uses no PASIDs (no EPHSup)', () => {
+    const { unit, parent, alloc, attach, sent } = setup({ efr: GUEST_EFR & ~(1n << 50n) });
+    expect(unit.caps.pasidBits).toBe(0);
+    attach(alloc(VALID));
+    map(parent, 7, 1);
+    expect(sent(() => unmap(parent, 7))).toHaveLength(1 + 1 + 512);
+  });
+
   it('a GCR3 table that reaches more PASIDs than can be flushed: no ATS for the device', () => {
     const { alloc, attach, registers, device } = setup();
     attach(alloc([VALID[0] | (2n << 56n), VALID[1], 0n, 0n]));

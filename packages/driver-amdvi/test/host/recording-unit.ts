@@ -29,7 +29,7 @@ export const GUEST_EFR = 0x0017_40f3_0000_9852n;
 /** The same with guest tables of four levels. */
 export const GUEST_EFR_4 = GUEST_EFR & ~0x3000n;
 /** GCR3TRPModeSup, HtRangeIgnore. */
-export const GUEST_EFR2 = 0x808n;
+const GUEST_EFR2 = 0x808n;
 
 export type Access =
   | { readonly kind: 'register'; readonly offset: number; readonly value: bigint }
@@ -38,7 +38,7 @@ export type Access =
 
 const u64 = (lo: number, hi: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 
-export class RecordingUnit implements RegisterFile {
+class RecordingUnit implements RegisterFile {
   readonly machine: Machine;
   readonly log: Access[] = [];
   /** u32 by offset. */
