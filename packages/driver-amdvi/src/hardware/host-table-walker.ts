@@ -186,7 +186,7 @@ export class HostTableWalker {
 }
 
 /** Size of a leaf with NextLevel 7: twice the run of ones that bits 11:0 continue. */
-const codedSizeLg2 = (lo: number, hi: number): number => {
+export const codedSizeLg2 = (lo: number, hi: number): number => {
   const zerosLo = ~(lo | 0xfff);
   if (zerosLo !== 0) return trailingZeros(zerosLo) + 1;
   const zerosHi = ~(hi & ADDR_HI);

@@ -3,15 +3,39 @@
  */
 import { NO_PASID } from '@iommukit/core';
 import type { IotlbEntry } from '@iommukit/pgtable-fast';
+import { HOST_PTE, NEXT_LEVEL } from '../spec/host-table-entry.ts';
 import { type Caches, DEVICE, DTE_INFO } from './caches.ts';
 import { FOUND } from './device-table.ts';
-import { RIGHT } from './host-table-walker.ts';
+import { codedSizeLg2, RIGHT } from './host-table-walker.ts';
+import { type HardwareMemory, readDwords } from './memory.ts';
 import type { Translator } from './translate.ts';
 import { createTranslationRequest } from './translation-request.ts';
 
 const DIRTY = 0x40;
+const { NEXT_LEVEL: NEXT } = HOST_PTE.fields;
 const DTE_WORDS = 8;
 const RIGHTS_OF_REQUESTS = RIGHT.R | RIGHT.W | RIGHT.X | RIGHT.USER;
+
+/**
+ * Whether a leaf counts as dirty although the copy at `pa` does not say so: of a page with a coded
+ * size any of its copies does, and a write through a cached translation marks no second one.
+ *
+ * @spec AMD IOMMU 2.2.3 (page sizes by NextLevel 7)
+ */
+const isDirtyLeaf = (memory: HardwareMemory, pa: number): boolean => {
+  const words = new Int32Array(2);
+  if (!readDwords(memory, pa, words, 2)) return false;
+  const [lo = 0, hi = 0] = words;
+  if ((lo & NEXT.mask) >>> NEXT.shift !== NEXT_LEVEL.SIZED_LEAF) return false;
+  const copies = 2 ** ((codedSizeLg2(lo, hi) - 12) % 9);
+  const first = pa - (pa % (copies * 8));
+  for (let copy = 0; copy < copies; copy++) {
+    if (readDwords(memory, first + copy * 8, words, 2) && ((words[0] as number) & DIRTY) !== 0) {
+      return true;
+    }
+  }
+  return false;
+};
 
 /** How an entry is stale. */
 export interface Staleness {
@@ -45,9 +69,10 @@ export class FreshWalk {
 
   /** The fresh walk would set a dirty bit that the cached entry makes the unit skip. */
   owesDirty(): boolean {
-    const { pending } = this.translator;
+    const { pending, memory } = this.translator;
     for (let at = 0; at < pending.count; at++) {
-      if (((pending.bits[at] as number) & DIRTY) !== 0) return true;
+      const owed = ((pending.bits[at] as number) & DIRTY) !== 0;
+      if (owed && !isDirtyLeaf(memory, pending.address[at] as number)) return true;
     }
     return false;
   }

@@ -209,6 +209,20 @@ describe('sanitizer', () => {
     expect(findings(t)).toMatchObject([{ kind: 'stale-dirty', cached: expect.any(String) }]);
   });
 
+  test('a page with a coded size is dirty when one of its copies is', () => {
+    const t = hostUnit({ HAD: 3 });
+    const first = PAGE / 4096 - ((PAGE / 4096) % 4) + 4;
+    // 16 KiB: the lower address bits are 01b.
+    const values = { NEXT_LEVEL: 7, ADDR: (first + 1) * 4096 };
+    for (let copy = 0; copy < 4; copy++) t.hostPage(first + copy, values);
+    t.dma((first + 3) * 4096, { access: WRITE });
+    t.dma((first + 2) * 4096, { access: WRITE });
+    expect([audit(t), findings(t)]).toEqual([[], []]);
+    t.hostPage(first + 3, values);
+    t.dma((first + 2) * 4096, { access: WRITE });
+    expect(findings(t)).toMatchObject([{ kind: 'stale-dirty' }]);
+  });
+
   test('accessed and dirty bits that the hardware sets are no change', () => {
     const t = hostUnit({ HAD: 3 });
     t.dma(PAGE, { access: READ });
