@@ -64,7 +64,7 @@ export class ShadowMemory implements HardwareMemory {
 }
 
 /** The entry that a lookup would use; smallest page first, as the TLB does. */
-export const findEntry = (
+const findEntry = (
   entries: Iterable<IotlbEntry>,
   source: number,
   asid: number,

@@ -43,7 +43,7 @@ const busy = (message: string) =>
   });
 
 /** A refusal of bytes. */
-export const badState = (message: string, value: number) =>
+const badState = (message: string, value: number) =>
   refuse('EINVAL', OP, 'smmu-state', message, {
     value,
     accepted: 'the bytes of an SMMUv3 made with the same options',
