@@ -35,7 +35,7 @@ export const INTERRUPT_ANSWER = {
 
 /** Judges requests by entries. */
 export class InterruptJudge {
-  /** FPD of the entry that was looked at last. */
+  /** FPD of the entry that was looked at last; faults before any entry is reached know no FPD. */
   fpd = false;
   /** Interrupts posted. */
   posted = 0;

@@ -144,7 +144,6 @@ export class InterruptRemapper {
         `interrupt address ${address.toString(16)}h is outside FEE00000h to FEEFFFFFh`,
       );
     this.state.requests++;
-    this.#judge.fpd = false;
     if (bytes !== 4) return this.#blocked(FAULT_REASON.IR_ILLEGAL_REQUEST, rid, 0);
     const refused = this.#modeReason(address);
     if (refused !== 0) return this.#blocked(refused, rid, 0);

@@ -41,7 +41,6 @@ const FREE_BITS: Readonly<Record<string, number>> = {
   FS_PTE: 0x420,
   // Not by hardware: software may use these four bits as it likes.
   IRTE: 0xf00,
-  IRTE_POSTED: 0xf00,
 };
 
 /** First of `structures` that no longer reads as it did. */

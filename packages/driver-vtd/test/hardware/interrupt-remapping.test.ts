@@ -421,6 +421,9 @@ describe('the interrupt entry cache (VT-d 6.4, 6.5.2.8)', () => {
     bench.poke(entry(16, { V: 0x99 }));
     bench.unit.reset();
     expect(cached(bench)).toEqual([]);
+    bench.command(IRE.mask);
+    expect(interrupt(bench, remappable(16))).toBe(-0x21);
+    bench.unit.reset();
     expect(interrupt(bench, remappable(16))).toEqual(message(remappable(16), 0));
     bench.unit.restore(state);
     expect(interrupt(bench, remappable(16))).toEqual(message(0xfee0_3000, 0x4051));
@@ -552,7 +555,7 @@ describe('sanitizer', () => {
   });
 
   it('another table without iec_inv is found by the audit', () => {
-    const bench = watched();
+    const bench = watched().poke(entry(1, { AVAIL: 7 }));
     enableInterrupts(bench, { base: 0x9_0000 });
     expect(bench.unit.sanitizer?.audit()).toMatchObject([
       { kind: 'stale-interrupt', verdict: 'missing', due: ['iec_inv global'], change: undefined },
