@@ -116,3 +116,16 @@ it('a nested domain over a parent of another unit is not saved: EBUSY that says 
     ]);
   }
 });
+
+it('a root table address with every bit set comes along', () => {
+  const { world } = start(0);
+  const unitOf = () => (world.machine.units[0] as VtdIommuUnit).hardware;
+  unitOf().writeRegister64(0x20, 2n ** 64n - 1n);
+  unitOf().writeReg32(0x18, 0xc600_0000);
+  const before = endpoints(world).map((device) => device.dmaRead(0, new Uint8Array(1)));
+  const bytes = migrate(world);
+  const again = saveSnapshot({ machine: world.machine, processes: [world.process] });
+  expect(Buffer.compare(again, bytes)).toBe(0);
+  expect(unitOf().readRegister64(0x20) >> 63n).toBe(1n);
+  expect(endpoints(world).map((device) => device.dmaRead(0, new Uint8Array(1)))).toEqual(before);
+});

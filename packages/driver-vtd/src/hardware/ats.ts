@@ -59,14 +59,31 @@ export class AtsService {
     if (!this.#state.enabled) return;
     const noWrite = (access & WRITE) === 0;
     if (pasid < 0 && inInterruptRange(pfn)) {
-      completion.status = ATS_STATUS.SUCCESS;
-      if (!noWrite) {
-        completion.write = 1;
-        completion.untranslatedOnly = 1;
-      }
+      this.#interruptPage(rid, pfn, access, completion);
       return;
     }
     this.#answer(rid, pasid, pfn, access, noWrite && this.#parts.features.noWriteFlag, completion);
+  }
+
+  /**
+   * FEEx_xxxxh without PASID: no address is translated, and a write goes untranslated (conditions
+   * S.1 and S.2), for a requester that may use ATS at all.
+   */
+  #interruptPage(rid: number, pfn: number, access: number, completion: AtsCompletion): void {
+    const request = this.#request;
+    request.rid = rid;
+    request.pasid = -1;
+    request.pfn = pfn;
+    this.#translator.fpd = false;
+    const reason = this.#requesterReason(rid, -1, ADDRESS_TYPE.TRANSLATION);
+    if (reason !== 0) {
+      this.#refuseTranslation(reason, completion, access);
+      return;
+    }
+    completion.status = ATS_STATUS.SUCCESS;
+    if ((access & WRITE) === 0) return;
+    completion.write = 1;
+    completion.untranslatedOnly = 1;
   }
 
   #answer(
@@ -182,20 +199,27 @@ export class AtsService {
 
   #translatedReason(rid: number, pasid: number, pfn: number, access: number): number {
     const t = this.#translator;
+    const reason = this.#requesterReason(rid, pasid, ADDRESS_TYPE.TRANSLATED, access);
+    if (reason !== 0) return reason;
+    if (t.ttm === TTM.SCALABLE && (t.context.info & CONTEXT.HPTE) !== 0)
+      return this.#permitted(rid, pasid, pfn, access);
+    return t.translatedAddress(pfn);
+  }
+
+  /** @returns 0 when the mode and the context entry let the requester use ATS, or a fault reason */
+  #requesterReason(rid: number, pasid: number, addressType: number, access = 0): number {
+    const t = this.#translator;
     const mode = t.modeReason(pasid);
     if (mode !== 0) return mode;
     if (t.ttm === TTM.SCALABLE) {
       if (pasid >= 0 && (access & EXEC) !== 0 && this.#parts.features.major >= 8)
         return FAULT_REASON.EXECUTE_REQUEST;
-      const reason = t.contextForScalable(rid, pasid, ADDRESS_TYPE.TRANSLATED);
-      if (reason !== 0) return reason;
-      if ((t.context.info & CONTEXT.HPTE) === 0) return t.translatedAddress(pfn);
-      return this.#permitted(rid, pasid, pfn, access);
+      return t.contextForScalable(rid, pasid, addressType);
     }
     const reason = t.context.find(rid, t.rootTable, false);
     t.fpd = (t.context.info & CONTEXT.FPD) !== 0;
     if (reason !== 0) return reason;
     const tt = (t.context.info >>> CONTEXT.TT_SHIFT) & 3;
-    return tt === CONTEXT_TT.ATS ? t.translatedAddress(pfn) : FAULT_REASON.LEGACY_TT_BLOCKS;
+    return tt === CONTEXT_TT.ATS ? 0 : FAULT_REASON.LEGACY_TT_BLOCKS;
   }
 }

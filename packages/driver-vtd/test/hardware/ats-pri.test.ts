@@ -34,10 +34,42 @@ describe('translation requests (VT-d 4.2.4)', () => {
   it.each([
     ['NW=0', RW, { status: 0, read: 0, write: 1, untranslatedOnly: 1 }],
     ['NW=1', ACCESS.READ, { status: 0, read: 0, write: 0, untranslatedOnly: 0 }],
-  ])('FEEx_xxxxh without PASID, %s: answered without tables', (_, access, answer) => {
-    const bench = new BenchUnit().enable(SCALABLE);
-    expect(ask(bench, 0xfee0_0000n, -1, access)).toMatchObject(answer);
-    expect(bench.unit.stats().faults).toBe(0);
+  ])('FEEx_xxxxh without PASID, %s: answered without address tables', (_, access, answer) => {
+    for (const [rtaddr, words] of [
+      [SCALABLE, scalable()],
+      [LEGACY, legacy(0x1_0005n)],
+    ] as const) {
+      const bench = new BenchUnit().poke(words).enable(rtaddr);
+      expect(ask(bench, 0xfee0_0000n, -1, access)).toMatchObject(answer);
+      expect(bench.unit.stats().faults).toBe(0);
+    }
+  });
+
+  it.each([
+    ['abort mode', 0x3c00n, {}, 0x33],
+    ['no root entry', SCALABLE, {}, 0x39],
+    ['DTE=0', SCALABLE, scalable(0x2_0e09n), 0x44],
+    ['no legacy root entry', LEGACY, {}, 0x01],
+    ['TT=0', LEGACY, legacy(0x1_0001n), 0x0d],
+  ])('FEEx_xxxxh without PASID, %s: refused like any address', (_, rtaddr, words, reason) => {
+    const [asked, other] = [0xfee0_0000n, 0x1000n].map((address) => {
+      const bench = new BenchUnit().poke(words).enable(rtaddr);
+      const { status, write, untranslatedOnly } = ask(bench, address);
+      return { status, write, untranslatedOnly, record: bench.record() };
+    });
+    const lo = 0xfee0_0000n;
+    expect(other?.record).toMatchObject({ lo: 0x1000n, reason });
+    expect(asked).toEqual({ ...other, record: { ...other?.record, lo } });
+    expect(asked).toMatchObject({ write: 0, untranslatedOnly: 0 });
+  });
+
+  it('FPD of an earlier request is not taken for that of a refused one', () => {
+    const bench = new BenchUnit().poke(legacy(0x1_0003n)).enable(LEGACY);
+    ask(bench, 0xfee0_0000n);
+    expect(bench.record().reason).toBe(0);
+    bench.setRoot(0x3c00n);
+    ask(bench, 0xfee0_0000n);
+    expect(bench.record().reason).toBe(0x33);
   });
 
   it.each([
