@@ -74,7 +74,6 @@ export class AtsService {
     request.rid = rid;
     request.pasid = -1;
     request.pfn = pfn;
-    this.#translator.fpd = false;
     const reason = this.#requesterReason(rid, -1, ADDRESS_TYPE.TRANSLATION);
     if (reason !== 0) {
       this.#refuseTranslation(reason, completion, access);

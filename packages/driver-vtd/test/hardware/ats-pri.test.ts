@@ -63,15 +63,6 @@ describe('translation requests (VT-d 4.2.4)', () => {
     expect(asked).toMatchObject({ write: 0, untranslatedOnly: 0 });
   });
 
-  it('FPD of an earlier request is not taken for that of a refused one', () => {
-    const bench = new BenchUnit().poke(legacy(0x1_0003n)).enable(LEGACY);
-    ask(bench, 0xfee0_0000n);
-    expect(bench.record().reason).toBe(0);
-    bench.setRoot(0x3c00n);
-    ask(bench, 0xfee0_0000n);
-    expect(bench.record().reason).toBe(0x33);
-  });
-
   it.each([
     ['1 GiB below HAW', 0x4000_1000n, 30, 0x40000],
     ['2 MiB beside the interrupt range', 0xfec0_1000n, 21, 0xfec00],
