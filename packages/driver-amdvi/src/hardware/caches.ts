@@ -64,6 +64,7 @@ export interface CachesSnapshot {
 }
 
 const WAYS = 4;
+const DOMAINS = 0x1_0000;
 
 /** All caches. */
 export class Caches {
@@ -71,6 +72,11 @@ export class Caches {
   /** By DomainID and PASID. */
   readonly guests: ContextCache;
   readonly iotlb: Iotlb;
+  /**
+   * By DomainID: 1 = guest translations or CR3s may be cached under it. Host invalidations have to
+   * search everything for them; most domains have none.
+   */
+  readonly #guestDomains = new Uint8Array(DOMAINS);
 
   /** @throws {RangeError} for sizes that are no such powers of two */
   constructor(options: CacheOptions = {}) {
@@ -93,10 +99,20 @@ export class Caches {
     return this.devices.invalidateAll() + this.guests.invalidateAll() + this.iotlb.invalidateAll();
   }
 
+  /** A guest translation or CR3 of a domain was cached. @hot */
+  guestCached(domain: number): void {
+    this.#guestDomains[domain] = 1;
+  }
+
   /** INVALIDATE_IOMMU_PAGES with GN=0: host translations of the range, all guest ones. */
   invalidateHostPages(domain: number, firstPfn: number, sizeLg2: number): number {
+    const { iotlb } = this;
+    if (this.#guestDomains[domain] === 0) {
+      return iotlb.invalidateRange(domain, ANY_TAG, firstPfn, sizeLg2);
+    }
+    this.#guestDomains[domain] = 0;
     const guests = this.guests.invalidateSource(domain);
-    return guests + this.iotlb.invalidateRangeAndNested(domain, firstPfn, sizeLg2);
+    return guests + iotlb.invalidateRangeAndNested(domain, firstPfn, sizeLg2);
   }
 
   /**
@@ -137,6 +153,7 @@ export class Caches {
       this.devices.load(state.devices);
       this.guests.load(state.guests);
       this.iotlb.load(state.iotlb);
+      this.#guestDomains.fill(1);
     } catch (error) {
       this.devices.load(before.devices);
       this.guests.load(before.guests);

@@ -2,7 +2,7 @@
  * What all kinds of requests share: the parts of the unit they meet, the counters, and how a refusal
  * becomes an event.
  */
-import { NO_PASID } from '@iommukit/pgtable-fast';
+import { ENTRY_KIND, NO_PASID } from '@iommukit/pgtable-fast';
 import { DTE } from '../spec/device-table-entry.ts';
 import { EVENT } from '../spec/events.ts';
 import { type Caches, DEVICE } from './caches.ts';
@@ -106,6 +106,7 @@ export const keepTranslation = (parts: RequestParts, request: TranslationRequest
   if (t.kind === 0 || parts.dry === true) return;
   const { domain } = t.device;
   const tag = t.pasidTag;
+  if (t.kind !== ENTRY_KIND.SECOND_STAGE) parts.caches.guestCached(domain);
   parts.caches.iotlb.insert(
     domain,
     tag,

@@ -118,6 +118,7 @@ export abstract class TranslatorState {
     const at = guests.insert(domain, pasid, domain, pasid);
     guests.words[at + GUEST.LO] = cr3 | 0;
     guests.words[at + GUEST.HI] = Math.floor(cr3 / TWO_32);
+    this.caches.guestCached(domain);
     this.onGuestKept?.(domain, pasid);
   }
 

@@ -170,6 +170,16 @@ describe('AMD IOMMU 2.1.4: ATS translation requests', () => {
     expect(t.word(AT.host + 0x1000 + (PAGE / 4096 + 1) * 8) & 0x60).toBe(0x60);
   });
 
+  test('nested: W is not given where the guest entry cannot be marked dirty', () => {
+    const t = new Fixture();
+    t.nestedDevice({ I: 1 });
+    t.page(1, { A: 1 });
+    t.hostPage(AT.guest / 4096, { IW: 0 });
+    expect(t.ask(0x1000, { pasid: 5 })).toMatchObject({ pfn: PAGE / 4096, read: 1, write: 0 });
+    expect(t.word(AT.guest + 8) & 0x60).toBe(0x20);
+    expect(events(t)).toEqual([]);
+  });
+
   test('a large page that meets interrupt addresses is answered in 4 KiB', () => {
     const t = hostDevice({ MODE: 3, HOST_ROOT: AT.host + 0x2000 });
     t.put(AT.host + 0x2000 + 24, [0xc000_0001, 0x6000_0000]);
@@ -421,7 +431,7 @@ describe('AMD IOMMU 2.6: page requests', () => {
     t.unit.writeReg32(0x2088, 0xc000_0000 | 10);
     fill(t, 244);
     expect([t.unit.readReg32(0x2020) & 0x4_0000, t.messages.length]).toEqual([0, 0]);
-    fill(t, 2);
+    fill(t, 1);
     expect([t.unit.readReg32(0x2020) & 0x4_0000, t.messages.length]).toEqual([0x4_0000, 1]);
   });
 

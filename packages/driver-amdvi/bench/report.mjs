@@ -1,0 +1,60 @@
+// The results as text for people, and as BENCHMARKS.md.
+import { cpus, totalmem } from 'node:os';
+import { OPERATIONS } from './operations.mjs';
+
+function time(ns) {
+  if (ns === undefined) return '';
+  if (ns >= 10_000) return `${(ns / 1000).toFixed(1)} us`;
+  return `${ns.toFixed(ns < 100 ? 1 : 0)} ns`;
+}
+
+const size = (bytes) => (bytes === undefined ? '' : `${Math.round(bytes)} B`);
+
+const HEAD = ['operation', 'time', 'heap and buffers', 'RAM of the machine', 'one unit'];
+
+function rows(results) {
+  return OPERATIONS.flatMap(({ op, what }) =>
+    results
+      .filter((result) => result.op === op)
+      .map(({ ns, bytes, ramBytes }) => [op, time(ns), size(bytes), size(ramBytes), what]),
+  );
+}
+
+/** The human form of a run. */
+export function text(results, rounds) {
+  const all = [HEAD, ...rows(results)];
+  const widths = HEAD.map((_, column) => Math.max(...all.map((row) => row[column].length)));
+  const lines = all.map((row) =>
+    row
+      .map((cell, i) => (i === 0 || i === 4 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])))
+      .join('  ')
+      .trimEnd(),
+  );
+  return `minima of ${rounds} rounds\n${lines.join('\n')}\n`;
+}
+
+/** BENCHMARKS.md. */
+export function markdown(results, rounds) {
+  const table = [HEAD, ['---', '---:', '---:', '---:', '---'], ...rows(results)]
+    .map((row) => `| ${row.join(' | ')} |`)
+    .join('\n');
+  return `# Benchmarks of @iommukit/driver-amdvi
+
+Written by \`node packages/driver-amdvi/bench/run.mjs --write\`. Run it yourself: \`npm run bench\`.
+
+| | |
+|---|---|
+| CPU | ${cpus()[0]?.model.trim() ?? 'unknown'}, ${cpus().length} cores |
+| memory | ${Math.round(totalmem() / 2 ** 30)} GiB |
+| system | ${process.platform} ${process.arch} |
+| node | ${process.version} (V8 ${process.versions.v8}) |
+| rounds | ${rounds}, the minimum of each; each operation in its own process; \`scale-*\` but \`scale-miss\` run once |
+
+The package as built, through its public calls: the host half writes tables and commands to memory, the hardware
+half reads them there. Walks miss the IOTLB because 16,384 pages are asked for in random order and 2,048 fit. The
+\`scale\` rows are one machine with 10,000 devices, a domain each, and 1,000,000 mapped pages; memory is per device or
+page, table memory counts as buffers.
+
+${table}
+`;
+}
