@@ -12,7 +12,13 @@ import { DEVICE_REQUEST_TYPE, EVENT, TRANSLATION_REQUEST_TYPE } from '../spec/ev
 import { DEVICE, DTE_INFO } from './caches.ts';
 import { FLAG } from './event-records.ts';
 import { RIGHT } from './host-table-walker.ts';
-import { iotlbTag, keepTranslation, type Refuser, type RequestParts } from './request-parts.ts';
+import {
+  BLOCKED,
+  iotlbTag,
+  keepTranslation,
+  type Refuser,
+  type RequestParts,
+} from './request-parts.ts';
 import { isHtRange, isInterruptRange, touchesSpecialRange } from './special-ranges.ts';
 import {
   createTranslationRequest,
@@ -22,8 +28,6 @@ import {
 
 const { V, I, IR } = DTE.fields;
 const READ_WRITE = RIGHT.R | RIGHT.W;
-/** What the translation of an address that is not walked allows. */
-const BLOCKED = -1;
 
 /** Rights and size of an answer; reused. */
 interface Answer {

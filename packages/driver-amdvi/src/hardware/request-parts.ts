@@ -14,6 +14,9 @@ import type { Translator } from './translate.ts';
 import type { TranslationRequest } from './translation-request.ts';
 import type { UnitState } from './unit-state.ts';
 
+/** What the agent returns for a refused request (target abort). */
+export const BLOCKED = -1;
+
 /** The parts a request meets. */
 export interface RequestParts {
   readonly state: UnitState;

@@ -10,14 +10,11 @@ import { AtsService } from './ats.ts';
 import { type Caches, DEVICE, DTE_INFO } from './caches.ts';
 import { RIGHT } from './host-table-walker.ts';
 import { PageRequestService, type PageRequestSinks } from './page-requests.ts';
-import { keepTranslation, Refuser, type RequestParts } from './request-parts.ts';
+import { BLOCKED, keepTranslation, Refuser, type RequestParts } from './request-parts.ts';
 import { isHtRange, isInterruptRange } from './special-ranges.ts';
 import { END_OF_TABLE, type Translator } from './translate.ts';
 import { createTranslationRequest, needOf } from './translation-request.ts';
 import type { UnitState } from './unit-state.ts';
-
-/** What the agent returns for a refused request (target abort). */
-export const BLOCKED = -1;
 
 const READ_WRITE = RIGHT.R | RIGHT.W;
 const DOMAIN_MASK = 0xffff;

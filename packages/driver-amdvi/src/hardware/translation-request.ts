@@ -66,13 +66,13 @@ const readWriteOf = (access: number): number => {
 const ACCESS_SUMS = 128;
 
 /** Rights that a request without PASID needs, by its access bits: it is a user's, and no execute. */
-export const PLAIN_NEED = Int32Array.from(
+const PLAIN_NEED = Int32Array.from(
   { length: ACCESS_SUMS },
   (_, access) => readWriteOf(access) | RIGHT.USER,
 );
 
 /** Rights that a request with PASID needs, by its access bits. */
-export const PASID_NEED = Int32Array.from(
+const PASID_NEED = Int32Array.from(
   { length: ACCESS_SUMS },
   (_, access) =>
     readWriteOf(access) |

@@ -26,7 +26,7 @@ import {
   HOST_PTE,
 } from '../../src/index.ts';
 
-export const RAM = 0x10_0000;
+const RAM = 0x10_0000;
 export const AT = {
   deviceTable: RAM,
   commands: RAM + 0x1_0000,
