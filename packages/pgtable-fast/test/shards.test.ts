@@ -130,6 +130,12 @@ test.each<[string, PageTableFormat, number]>([
   const beyond = createPool({ base: 2 ** bits, maxBytes: 4 * MIB });
   expect(() => createTable(beyond, format)).toThrow(/pool lies at 0x\w+, entries of .* bits; give/);
   const across = createPool({ base: 2 ** bits - 4 * MIB, maxBytes: 8 * MIB });
-  expect(across.addShard()?.base).toBe(2 ** bits);
-  for (let i = 0; i < 3; i++) expect(createTable(across, format).rootPa).toBeLessThan(2 ** bits);
+  // Half of the first shard is used up: a further one is added, which is of no use.
+  const first = createTable(across, format);
+  const entries = granule * 2 ** format.decoder.levelBits;
+  for (let i = 0; across.stats().usedBytes < 2.5 * MIB; i++) {
+    expect(first.mapRange(i * entries, granule, granule, RW)).toBe(0);
+  }
+  expect(createTable(across, format).rootPa).toBeLessThan(2 ** bits);
+  expect(across.shards.map(({ base }) => base)).toEqual([2 ** bits - 4 * MIB, 2 ** bits]);
 });

@@ -84,23 +84,26 @@ function start(format: PageTableFormat) {
     },
   });
   workers.push(worker);
-  return { table, control, worker };
+  const exit = new Promise<void>((resolve, reject) => {
+    worker.once('exit', () => resolve());
+    worker.once('error', reject);
+  });
+  return { table, control, exit };
 }
 
 /** Calls `look` for a while; then the writer stops. Frames that were seen and must never be. */
 async function during(
-  { control, worker }: { control: Int32Array; worker: Worker },
+  { control, exit }: { control: Int32Array; exit: Promise<void> },
   look: (page: number) => void,
 ): Promise<void> {
   while (Atomics.load(control, 1) < 10 && Atomics.load(control, 0) === 0) {
-    await new Promise((resolve) => setTimeout(resolve, 1));
+    await Promise.race([exit, new Promise((resolve) => setTimeout(resolve, 1))]);
   }
   const end = performance.now() + 250;
   for (let i = 0; performance.now() < end || i < 20; i++) {
     for (let n = 0; n < 200; n++) look((i + n) % PAGES);
     await new Promise((resolve) => setImmediate(resolve)); // the writer may wait for the same CPU
   }
-  const exit = new Promise((resolve) => worker.once('exit', resolve));
   Atomics.store(control, 0, 1);
   await exit;
   expect(Atomics.load(control, 2)).toBe(0); // what the writer found wrong

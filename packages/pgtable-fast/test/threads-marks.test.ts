@@ -21,19 +21,21 @@ import {
 const TRACKED = PROT.READ | PROT.WRITE | PROT.DIRTY_TRACKED;
 const LEAVES = 16;
 const FRAMES = LEAVES * 512;
+/** Pages of each leaf that are written to in a round: one of each 16. */
+const EACH = 32;
 
-/** Writes to one page of each leaf in every round, another one each time. */
+/** Writes to some pages of each leaf in every round, others each time. */
 const MARKER = `
 const { workerData } = require('node:worker_threads');
-const { bytes, memory, baseHi, origin, scratch, block, control, leaves } = workerData;
+const { bytes, memory, baseHi, origin, scratch, block, control, leaves, each } = workerData;
 const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
   env: { memory, grow: () => -12, baseHi, origin, scratch },
 });
 for (let round = 1; ; round++) {
   Atomics.wait(control, 0, round - 1);
   if (Atomics.load(control, 0) < 0) break;
-  for (let i = 0; i < leaves; i++) {
-    const page = i * 512 + (round * 37 + i * 11) % 512;
+  for (let i = 0; i < leaves * each; i++) {
+    const page = (i % leaves) * 512 + (round * 37 + i * 11) % 512;
     if (exports.setAccessedDirty(block, page, 1) !== 0) Atomics.store(control, 2, page);
   }
   Atomics.store(control, 1, round);
@@ -58,18 +60,35 @@ while (Atomics.load(control, 0) === 0) {
 `;
 
 const marked = (round: number) =>
-  Array.from({ length: LEAVES }, (_, i) => i * 512 + ((round * 37 + i * 11) % 512));
+  Array.from(
+    { length: LEAVES * EACH },
+    (_, i) => (i % LEAVES) * 512 + ((round * 37 + i * 11) % 512),
+  );
 
-const FORMATS: [string, PageTableFormat, number[]][] = [
-  ['vtd-ss', vtdSecondStage({ levels: 4 }), [12]],
-  ['amd-v1, by way of size-coded leaves', amdV1(), [19, 16, 12]],
+/** log2 of the sizes to split to one after the other, pages from one split to the next, size to merge to. */
+interface Steps {
+  readonly sizes: readonly number[];
+  readonly every: number;
+  readonly merged: number;
+}
+
+const FORMATS: [string, PageTableFormat, Steps][] = [
+  ['vtd-ss', vtdSecondStage({ levels: 4 }), { sizes: [12], every: 128, merged: 21 }],
+  ['amd-v1, by way of size-coded leaves', amdV1(), { sizes: [19, 16, 12], every: 128, merged: 21 }],
+  ['amd-v1, size-coded leaves in place', amdV1(), { sizes: [12], every: 16, merged: 16 }],
   [
     'arm-s1, by way of contiguous groups',
     armStage1({ contiguous: true, dirtyTracking: true }),
-    [16, 12],
+    { sizes: [16, 12], every: 128, merged: 21 },
+  ],
+  [
+    'arm-s1, contiguous groups in place',
+    armStage1({ contiguous: true, dirtyTracking: true }),
+    { sizes: [12], every: 16, merged: 16 },
   ],
 ];
 
+const pause = () => new Promise((resolve) => setTimeout(resolve, 1));
 const workers: Worker[] = [];
 afterAll(() => Promise.all(workers.map((worker) => worker.terminate())));
 
@@ -90,30 +109,32 @@ function startMarker(format: PageTableFormat, source = MARKER) {
       block: tableHandle(table).block,
       control,
       leaves: LEAVES,
+      each: EACH,
     },
   });
   workers.push(worker);
-  return { table, control, worker };
+  const exit = new Promise<void>((resolve, reject) => {
+    worker.once('exit', () => resolve());
+    worker.once('error', reject);
+  });
+  return { table, control, exit };
 }
 
-/** Splits every leaf step by step and merges them again, at least once and until the round is over. */
-function splitAndMerge(table: PageTable, sizes: number[], isOver: () => boolean): void {
-  const freed: number[] = [];
+/** Splits every leaf step by step and merges them again, a few times or until the round is over. */
+function splitAndMerge(table: PageTable, steps: Steps, isOver: () => boolean): void {
+  let passes = 0;
   do {
     for (let at = 0; at < FRAMES; at += 512) {
-      for (const lg2 of sizes) {
-        for (let in512 = 0; in512 < 512; in512 += 128) table.splitLeaf(at + in512, lg2);
+      for (const lg2 of steps.sizes) {
+        for (let page = 0; page < 512; page += steps.every) table.splitLeaf(at + page, lg2);
       }
     }
-    table.mergeLeaves(0, FRAMES);
-    freed.push(table.takeFreedTables());
-  } while (!isOver());
-  // The marker holds no pointer into tables between rounds.
-  for (const handle of freed) table.freeTables(handle);
+    table.mergeLeaves(0, FRAMES, steps.merged);
+  } while (!isOver() && ++passes < 200);
 }
 
-test.each(FORMATS)('%s', async (_, format, sizes) => {
-  const { table, control } = startMarker(format);
+test.each(FORMATS)('%s', async (_, format, steps) => {
+  const { table, control, exit } = startMarker(format);
   const bitmap = new Uint8Array(FRAMES / 8);
   table.readAndClearDirty(0, FRAMES, bitmap, 0); // some formats map pages as dirty
   const end = performance.now() + 500;
@@ -124,10 +145,13 @@ test.each(FORMATS)('%s', async (_, format, sizes) => {
     bitmap.fill(0);
     Atomics.store(control, 0, rounds);
     Atomics.notify(control, 0);
-    splitAndMerge(table, sizes, () => {
+    splitAndMerge(table, steps, () => {
       table.readAndClearDirty(0, FRAMES, bitmap, 0);
       return Atomics.load(control, 1) === rounds;
     });
+    while (Atomics.load(control, 1) !== rounds) await Promise.race([exit, pause()]);
+    // The marker holds no pointer into tables between rounds.
+    table.freeTables(table.takeFreedTables());
     table.readAndClearDirty(0, FRAMES, bitmap, 0);
     for (const page of marked(rounds)) {
       if (((bitmap[page >> 3] as number) & (1 << (page & 7))) === 0) lost.push([rounds, page]);
@@ -135,17 +159,17 @@ test.each(FORMATS)('%s', async (_, format, sizes) => {
   }
   Atomics.store(control, 0, -1);
   Atomics.notify(control, 0);
+  await exit;
   expect(lost.slice(0, 5)).toEqual([]);
   expect(Atomics.load(control, 2)).toBe(0); // a page that the marker could not write to
   expect(table.stats().mappedPages).toBe(FRAMES);
 });
 
-test.each(FORMATS)('%s: tables that leave the tree stay gone', async (_, format) => {
-  const { table, control, worker } = startMarker(format, HASTY_MARKER);
+test.each(FORMATS.slice(0, 2))('%s: tables that leave the tree stay gone', async (_, format) => {
+  const { table, control, exit } = startMarker(format, HASTY_MARKER);
   expect(table.unmapRange(0, FRAMES)).toBe(FRAMES);
   const passes = () => Atomics.load(control, 1);
-  while (passes() === 0) await new Promise((resolve) => setTimeout(resolve, 1));
-  const exit = new Promise((resolve) => worker.once('exit', resolve));
+  while (passes() === 0) await Promise.race([exit, pause()]);
   const smallest = TRACKED | PROT.SMALLEST_PAGES;
   let waiting = 0; // freed tables, and the pass in which the marker may still know them
   let pass = 0;

@@ -179,6 +179,31 @@ describe('hostile tables', () => {
     );
   });
 
+  test.each(FORMATS)(
+    '%s: what is no number of levels, and roots that are no place',
+    (_, format) => {
+      const walker = createWalker(format);
+      const asked: number[] = [];
+      const memory = {
+        regionAt(pa: number) {
+          asked.push(pa);
+          return undefined;
+        },
+      };
+      for (const levels of [0, -1, 1.5, 8, 2 ** 32, Number.NaN]) {
+        expect(walker.walk(memory, 4096, levels, 0, trace)).toBe(WALK.OUT_OF_RANGE);
+      }
+      expect(asked).toEqual([]);
+      for (const root of [-4096, 2 ** 60, Number.NaN, Number.POSITIVE_INFINITY]) {
+        const inPool = createPool();
+        createTable(inPool, format);
+        const expected = root < 0 ? WALK.TABLE_TRANSLATION : WALK.BUS_ERROR;
+        expect(walker.walk(inPool, root, format.levels, 0, trace)).toBe(expected);
+        expect(walker.walk(memory, 4096, format.levels, 0, trace, () => root)).toBeLessThan(0);
+      }
+    },
+  );
+
   test('x86-64 addresses that are not canonical', () => {
     const pool = createPool();
     const table = createTable(pool, x86FirstStage({ levels: 4 }));

@@ -23,7 +23,7 @@ export interface Walker {
    * Walks from a root to the leaf of `iovaPfn`. Safe on hostile tables: it reads at most
    * {@link MAX_STEPS} entries, each bounds-checked.
    * @param rootPa byte address of the root, as its register or context entry gives it
-   * @param levels levels from the root on
+   * @param levels levels from the root on; what is no number of levels gives `OUT_OF_RANGE`
    * @param translateTable for nested walks
    * @returns output frame, or a code of `WALK`
    */
@@ -50,11 +50,16 @@ function indexedBits(format: PageTableFormat, levels: number): number {
   return granuleLg2 + levelBits * (levels - 1) + rootBits;
 }
 
-/** First frame behind the input range, or behind the lower half of a sign-extended one, for each level count. */
+/**
+ * First frame behind the input range, or behind the lower half of a sign-extended one, for each level count;
+ * nothing is in the range of a table without levels.
+ */
 function inputLimits(format: PageTableFormat): readonly number[] {
   const width = format.iovaBits - format.frameLg2;
   const sign = format.signExtended ? 1 : 0;
-  return LEVELS.map((levels) => 2 ** (Math.min(width, indexedBits(format, levels)) - sign));
+  return LEVELS.map((levels) =>
+    levels === 0 ? 0 : 2 ** (Math.min(width, indexedBits(format, levels)) - sign),
+  );
 }
 
 /** A walker for tables of `format`; the format's own level count is not used. */
