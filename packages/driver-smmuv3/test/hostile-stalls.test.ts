@@ -156,8 +156,8 @@ describe('hostile handlers', () => {
           t.unit.writeReg32(0x20, 0);
           stalled += open.size;
           const ended = [...t.ended];
-          expect(new Set(ended).size).toBe(ended.length);
-          for (const ticket of open) expect(ended).toContain(ticket);
+          // Those that were answered within their call are nobody else's business.
+          expect(ended.sort((x, y) => x - y)).toEqual([...open].sort((x, y) => x - y));
         },
       ),
       { numRuns: 300, seed: 7 },

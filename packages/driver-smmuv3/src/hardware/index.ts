@@ -11,6 +11,7 @@ export {
   type Explanation,
   formatExplanation,
 } from './explain.ts';
+export { INTERRUPT_LINE, type InterruptLine, type InterruptPort } from './interrupts.ts';
 export {
   createSmmuHardware,
   type SmmuBus,

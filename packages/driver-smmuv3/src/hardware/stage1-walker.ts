@@ -165,10 +165,8 @@ export class Stage1Walker {
   #update(updated: number, bigEndian: boolean, nested: Stage2Config | undefined): number {
     const lo = this.#lo;
     const hi = this.#hi;
-    if (nested !== undefined) {
-      if (this.#fetch(this.#address, RIGHT.WRITE, bigEndian, nested)) return WALK.FAULTED;
-      if (this.#lo !== lo || this.#hi !== hi) return WALK.CHANGED;
-    }
+    if (nested !== undefined && this.#fetch(this.#address, RIGHT.WRITE, bigEndian, nested))
+      return WALK.FAULTED;
     const done = updateDescriptor(this.#i32, this.#at, bigEndian, lo, hi, updated);
     return done ? WALK.DONE : WALK.CHANGED;
   }

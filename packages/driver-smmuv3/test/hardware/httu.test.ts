@@ -135,6 +135,16 @@ describe('SMMUv3 3.13.4: cached translations and the dirty state', () => {
     t.unit.translationRequest(SID, -1, Number(VA >> 12n), READ | WRITE, completion);
     expect([completion.read, completion.write, t.leafNow()]).toEqual([1, 1, RW | DBM]);
   });
+
+  test('the same of a stream with stage 2 alone', () => {
+    const clean = (LEAF & ~BIT7) | DBM;
+    const t = stage2(clean, { EATS: 1, S2HA: 1, S2HD: 1 });
+    const completion = createAtsCompletion();
+    t.unit.translationRequest(SID, -1, Number(VA >> 12n), READ, completion);
+    expect([completion.read, completion.write, t.leafNow()]).toEqual([1, 0, clean]);
+    t.unit.translationRequest(SID, -1, Number(VA >> 12n), READ | WRITE, completion);
+    expect([completion.read, completion.write, t.leafNow()]).toEqual([1, 1, LEAF | DBM]);
+  });
 });
 
 /** Stage 1 at VA to IPA 0x98000; stage 2 identity but for the pages named. */

@@ -222,7 +222,7 @@ describe('SMMUv3 6.3.17, 3.18: errors and interrupts', () => {
       memory.store(at + 8, BigInt(words[2] as number));
       unit.writeReg32(0x98, (prod + 1) % 8);
     };
-    return { unit, heard, run, errors: () => unit.readReg32(0x60) ^ unit.readReg32(0x64) };
+    return { unit, memory, heard, run, errors: () => unit.readReg32(0x60) ^ unit.readReg32(0x64) };
   };
 
   test.each([
@@ -295,7 +295,7 @@ describe('SMMUv3 6.3.17, 3.18: errors and interrupts', () => {
   });
 
   test('message addresses and queue bases have OAS bits', () => {
-    const { unit, heard } = wire(() => false, { idr5: { OAS: 1 } });
+    const { unit, heard, memory } = wire(() => false, { idr5: { OAS: 1 } });
     unit.writeReg32(0x50, 0);
     unit.writeReg64(0xb0, 0x2000, 0x7_0010);
     unit.writeReg32(0x50, 5);
@@ -305,5 +305,6 @@ describe('SMMUv3 6.3.17, 3.18: errors and interrupts', () => {
     unit.translatePage(5, -1, 0, 1);
     expect(heard).toEqual(['2000=3']);
     expect([unit.readReg32(0x60), unit.readReg32(0x100a8)]).toEqual([0, 1]);
+    expect(memory.load(AT.EVENTS) & 0xffn).toBe(2n);
   });
 });

@@ -185,10 +185,10 @@ describe('SMMUv3 4.4: what each TLBI reaches', () => {
   });
 
   test('worlds with one address and ASID do not share entries', () => {
-    const t = world('EL1');
+    const t = world('EL2-E2H', S1_PAGE, {}, { STRW: 0, S2VMID: 0 });
     expect(t.ask(VA)).toBe('0x98000');
     t.map(S1_ROOT, VA, NEW, S1_PAGE);
-    t.stream({ STRW: 2, S2VMID: 3 });
+    t.stream({ STRW: 2, S2VMID: 0 });
     t.run(Uint32Array.of(COMMAND.CFGI_STE_RANGE, 0, 31, 0));
     expect(t.ask(VA)).toBe('0x99000');
   });
