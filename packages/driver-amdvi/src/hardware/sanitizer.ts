@@ -11,7 +11,7 @@ import { hex, type Layout } from '@iommukit/bits';
 import type { IotlbEntry } from '@iommukit/pgtable-fast';
 import type { Caches } from './caches.ts';
 import type { HardwareMemory } from './memory.ts';
-import { changeOf, dueFor, TABLE_LAYOUTS } from './sanitizer-due.ts';
+import { changeOf } from './sanitizer-due.ts';
 import type {
   LoggedCommand,
   Provenance,
@@ -20,15 +20,13 @@ import type {
   SeenStructure,
 } from './sanitizer-findings.ts';
 import { deviceKey, guestKey, ProvenanceStore, pageKey } from './sanitizer-provenance.ts';
+import { hintFinding, type StaleFacts, staleFinding } from './sanitizer-report.ts';
 import { FreshWalk } from './sanitizer-walk.ts';
 import type { TraceSink } from './trace.ts';
 import type { Translator } from './translate.ts';
 import { needOf } from './translation-request.ts';
 
 const LOG_LIMIT = 1024;
-
-/** A finding before its cause is known. */
-type StaleFacts = Omit<SanitizerFinding, 'verdict' | 'change' | 'due' | 'seen' | 'text'>;
 
 /** Watches one unit. */
 export class Sanitizer implements TraceSink {
@@ -223,18 +221,7 @@ export class Sanitizer implements TraceSink {
 
   #add(key: string, facts: StaleFacts, provenance: Provenance | undefined): void {
     if (this.#open.has(key)) return;
-    const change = changeOf(this.#memory, provenance?.structures ?? []);
-    const due = dueFor(change, facts);
-    const since = provenance?.ordinal ?? 0;
-    const seen = this.#log
-      .filter((command) => command.ordinal > since && isAbout(command, facts))
-      .map(({ text }) => text);
-    const verdict = seen.length > 0 ? 'partial' : 'missing';
-    const where = change
-      ? `${change.structure} at ${hex(change.address)} changed`
-      : 'what leads there changed';
-    const text = `${facts.kind} of DeviceID ${hex(facts.rid)}: cache says ${facts.cached}, tables say ${facts.fresh}; ${where}; ${verdict}: ${due.join(', then ')}`;
-    const finding: SanitizerFinding = { ...facts, verdict, change, due, seen, text };
+    const finding = staleFinding(this.#memory, facts, provenance, this.#log);
     this.findings.push(finding);
     this.#open.set(key, finding);
   }
@@ -249,26 +236,8 @@ export class Sanitizer implements TraceSink {
   #checkHint({ domain, text }: LoggedCommand): void {
     for (const entry of this.#caches.iotlb.entries()) {
       if (entry.source !== domain) continue;
-      const provenance = this.#provenanceOf(entry);
-      const change = changeOf(this.#memory, provenance?.structures ?? []);
-      if (change === undefined || !TABLE_LAYOUTS.has(change.structure)) continue;
-      const due = `${text} PDE`;
-      const rid = provenance?.rid ?? 0;
-      this.findings.push({
-        kind: 'wrong-hint',
-        verdict: 'partial',
-        found: 'command',
-        rid,
-        pasid: entry.pasid,
-        iovaPfn: entry.iovaPfn,
-        domain,
-        cached: hex(entry.outPfn * 4096),
-        fresh: 'a table entry that changed',
-        change,
-        due: [due],
-        seen: [text],
-        text: `wrong-hint for DeviceID ${hex(rid)}: ${change.structure} at ${hex(change.address)} changed; partial: ${due}`,
-      });
+      const finding = hintFinding(this.#memory, entry, this.#provenanceOf(entry), text);
+      if (finding !== undefined) this.findings.push(finding);
     }
   }
 
@@ -324,8 +293,3 @@ export class Sanitizer implements TraceSink {
 
 const keyOf = ({ source, pasid, sizeLg2, iovaPfn }: IotlbEntry): string =>
   pageKey(source, pasid, sizeLg2, iovaPfn);
-
-const isAbout = (command: LoggedCommand, { domain, rid }: StaleFacts): boolean =>
-  command.domain === domain ||
-  command.rid === rid ||
-  (command.domain < 0 && command.rid < 0 && command.implicit !== true);
