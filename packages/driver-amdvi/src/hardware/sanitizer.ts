@@ -228,6 +228,7 @@ export class Sanitizer implements TraceSink {
 
   /** A command is about to run. */
   commandStarts(command: LoggedCommand): void {
+    if (command.implicit === true) return;
     this.#staleBefore = this.#countStale();
     if (command.leavesOnly === true) this.#checkHint(command);
   }

@@ -127,11 +127,12 @@ const noGapToIdentity = (): void => {
   const seen: number[] = [];
   memory.onWrite = (pa) => {
     const cleared = memory.read32(pa) === 0 && memory.read32(pa + 4) === 0;
-    if (cleared && seen.length === 0) seen.push(reach(at.device, here));
+    if (cleared) seen.push(reach(at.device, here));
   };
   attach(at, at.unit.identity);
   memory.onWrite = undefined;
-  expect(seen).toEqual([here]);
+  // Commands have empty halves too; the entry goes last.
+  expect(seen.at(-1)).toBe(here);
 };
 
 /** The tag of a device that left is another domain's: nothing may be found under it. */
