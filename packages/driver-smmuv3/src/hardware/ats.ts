@@ -217,7 +217,7 @@ export class AtsService {
     completion.read = granted & RIGHT.READ;
     completion.write = (granted & RIGHT.WRITE) === 0 ? 0 : 1;
     if (completion.read === 0 && completion.write === 0) return;
-    completion.exec = completion.read === 1 && (granted & RIGHT.EXEC) !== 0 ? 1 : 0;
+    completion.exec = (granted & RIGHT.EXEC) === 0 ? 0 : 1;
     completion.sizeLg2 = sizeLg2;
     completion.pfn = pfn - (pfn % 2 ** (sizeLg2 - STU_LG2));
   }

@@ -188,6 +188,15 @@ describe('SMMUv3 3.9.1: what a completion says', () => {
     expect(ask(rig, VA, READ | WRITE | PRIV, 5)).toMatchObject({ read: 1, write: 1, priv: 1 });
   });
 
+  test('where stage 1 allows nothing, stage 2 has no part', () => {
+    const rig = nested({ '0x100033008': '0x9f03' });
+    const { steps } = rig.unit.explain({ rid: SID, iova: VA, kind: 'translation' });
+    const reads = steps.flatMap((step) => (step.kind === 'read' ? [step.what] : []));
+    expect(reads.at(-1)).toBe('stage 1, level 3');
+    expect(ask(rig, VA)).toMatchObject({ status: OK, read: 0 });
+    expect([...rig.unit.caches.tlb.entries()]).toEqual([]);
+  });
+
   test('S1DSS=1, stage 1 only: identity with every right', () => {
     const rig = nested({ '0x1005c0': '0x200000000006000b', '0x1005c8': eats(1, 1) });
     expect(ask(rig, 0x1234_5000n)).toMatchObject({ status: OK, pfn: 0x12345, read: 1, write: 1 });

@@ -189,6 +189,15 @@ describe('sanitizer: translations', () => {
     expect(findings(rig)).toHaveLength(1);
   });
 
+  test('an access flag that hardware set is not taken for the change', () => {
+    const s2ha = { '0x1005d0': '0x54d355900000007', '0x200000000': '0x1000003fd' };
+    const rig = watched({ ...NESTED, ...s2ha }, { capabilities: VECTOR_PROFILE });
+    expect(read(rig)).toBe(0x10_0009);
+    expect(rig.memory.load(0x2_0000_0000)).toBe(0x1_0000_07fdn);
+    rig.store({ '0x100033008': '0x0' });
+    expect(audit(rig).map(({ change }) => change?.structure)).toEqual(['S1_LEAF']);
+  });
+
   test('more rights need no invalidation', () => {
     const rig = watched({ ...NESTED, '0x100033008': '0x60000000009fc3' });
     read(rig);
