@@ -100,8 +100,12 @@ describe('explain', () => {
 
   test('SE is not used up by explaining', () => {
     const t = new Fixture();
-    t.entry({ V: 1, TV: 1, IR: 1, SE: 1, MODE: 1, HOST_ROOT: AT.host });
+    t.hostTables();
+    t.hostPage(1, { PR: 0 });
+    t.entry({ V: 1, TV: 1, IR: 1, SE: 1, MODE: 2, HOST_ROOT: AT.host });
     const request = { rid: RID, iova: 0x1000 };
+    // The entry is cached by a request that succeeds.
+    expect(t.dma(0x2000)).toBe(0x2000);
     t.unit.explain(request);
     t.dma(0x1000);
     t.dma(0x1000);
