@@ -71,7 +71,7 @@ export const DEFAULT_ID = {
 } as const;
 
 /** Output size codes (OAS, IPS, S2PS) in bits; 7 acts as 6. */
-export const ADDRESS_BITS = [32, 36, 40, 42, 44, 48, 52, 52] as const;
+const ADDRESS_BITS = [32, 36, 40, 42, 44, 48, 52, 52] as const;
 /** Codes above this act as it in v3.0. */
 const MAX_CODE_V30 = 5;
 

@@ -12,7 +12,7 @@ import { Reference, type ReferenceRequest, type ReferenceResult } from './refere
 
 const PAGE = 4096;
 /** RAM: one MiB; what is beyond it does not answer. */
-export const RAM = 0x4000_0000;
+const RAM = 0x4000_0000;
 const RAM_PAGES = 256;
 const STREAMS = RAM;
 const SECOND_LEVEL = RAM + 0x1000;
@@ -39,7 +39,7 @@ export const PROFILES: readonly SmmuCapabilities[] = [
 ];
 
 /** A small generator: same seed, same numbers. */
-export const generator = (seed: number) => {
+const generator = (seed: number) => {
   let state = (seed * 0x9e3779b1 + 0x7f4a7c15) | 0;
   const next = (): number => {
     state = (state + 0x6d2b79f5) | 0;
