@@ -240,3 +240,12 @@ test.each([
   expect(pool.shards.map(({ regions }) => regions.size)).toEqual([0]);
   expect(table.stats().mappedPages).toBe(pages);
 });
+
+test('a root of one level with more entries than a table, of which as many are in use as a table has', () => {
+  const table = createTable(createPool(), armStage2({ iovaBits: 25, oaBits: 40, startLevel: 3 }));
+  expect(table.format.rootEntries).toBe(8192);
+  expect(table.mapRange(1024, 1, 512, RW)).toBe(0);
+  expect(table.unmapRange(0, 512)).toBe(0);
+  expect(table.unmapRange(700, 600)).toBe(276);
+  expect(table.stats().mappedPages).toBe(236);
+});

@@ -1,9 +1,11 @@
 // Unmapping. A leaf that starts in the range leaves as a whole even when it ends behind it; a range
 // that starts inside a leaf changes nothing. Tables the range covers completely leave the tree.
-import { HAS_GROUPS, DYNAMIC_TOP, GRANULE_LG2, LEVEL_BITS, isLeaf, isTable, groupLg2 } from './format';
+import {
+  HAS_GROUPS, DYNAMIC_TOP, GRANULE_LG2, LEVEL_BITS, WIDE_ROOT, isLeaf, isTable, groupLg2,
+} from './format';
 import {
   ENTRIES, GRANULE, LEVEL_MASK, TABLE_BYTES, itemLg2, slot, slotsLg2, tableOffset, parentTableUnrolled, rootOf, levelsOf,
-  inputRange, isOut, whole, setRootLevel,
+  inputRange, isOut, whole, rootLevel, setRootLevel,
 } from './walk';
 import { SCRATCH } from './env';
 import { top } from './control-block';
@@ -35,7 +37,8 @@ let startedInside: bool = false;
     if (last != 0) to += ((1 << groupLg2(last, 0)) - 1 - slotsBefore(last, 0, end - GRANULE)) << 3;
   }
   let count: u32 = (to - from) >> 3;
-  if (liveCount(table) == ENTRIES) clear(from, to);
+  const isRoot = WIDE_ROOT && rootLevel == 0; // it may have more entries than a table
+  if (!isRoot && liveCount(table) == ENTRIES) clear(from, to);
   else count = clearCounting(from, to);
   addLive(table, 0 - count);
   return (<u64>count) << GRANULE_LG2;
