@@ -4,5 +4,8 @@ export * from './domains.ts';
 export * from './faults.ts';
 export * from './host-memory.ts';
 export * from './migration.ts';
+export * from './pending-ranges.ts';
+export * from './run-arrays.ts';
+export * from './table-pool.ts';
 export * from './vendor-data.ts';
 export * from './viommu-backend.ts';

@@ -6,8 +6,9 @@
  * @spec AMD IOMMU 2.4.3 and 2.4.4: the unit first, then the devices, or they refill from it
  * @linux drivers/iommu/amd/iommu.c (__domain_flush_pages)
  */
+
+import type { PendingRanges } from '@iommukit/core';
 import { NO_GUEST } from './invalidate.ts';
-import type { PendingRanges } from './pending-ranges.ts';
 import type { UnitContext } from './unit-context.ts';
 
 /** How the entries of a tag relate to the addresses of the table. */

@@ -4,12 +4,11 @@
  * @spec AMD IOMMU 2.2.3 (D bit, DTE.HAD)
  * @linux drivers/iommu/amd/iommu.c (amd_iommu_set_dirty_tracking)
  */
-import type { DirtyOps } from '@iommukit/core';
+import { type DirtyOps, PendingRanges } from '@iommukit/core';
 import { DIRTY, type LeafRecord } from '@iommukit/pgtable-fast';
 import { BitmapRuns } from './bitmap-runs.ts';
 import type { AmdviPagingDomain } from './domain.ts';
 import { rewriteEntries } from './entries.ts';
-import { PendingRanges } from './pending-ranges.ts';
 
 /** Frames read at once. */
 const WINDOW_FRAMES = 2 ** 18;

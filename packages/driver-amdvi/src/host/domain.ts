@@ -3,7 +3,16 @@
  *
  * @linux drivers/iommu/amd/iommu.c (amdv1_ops, amdv2_ops)
  */
-import { type DirtyOps, type IommuUnit, type PagingDomain, PROT } from '@iommukit/core';
+import {
+  type DirtyOps,
+  framesInRuns,
+  type IommuUnit,
+  inPool,
+  type PagingDomain,
+  PendingRanges,
+  PROT,
+  runsOfMapped,
+} from '@iommukit/core';
 import {
   createTable,
   type LeafRecord,
@@ -18,14 +27,12 @@ import { checkPagingFits } from './compatibility.ts';
 import type { EntryFields } from './device-entry.ts';
 import { DirtyTracking } from './dirty.ts';
 import { rewriteEntries } from './entries.ts';
-import { type Geometry, inPool } from './geometry.ts';
+import type { Geometry } from './geometry.ts';
 import { NO_GUEST } from './invalidate.ts';
-import { PendingRanges } from './pending-ranges.ts';
 import { TranslatingDomain } from './translating-domain.ts';
 import type { UnitContext } from './unit-context.ts';
 
 const PAGE_LG2 = 12;
-const E2BIG = -7;
 const ERANGE = -34;
 
 /** Rights and hints that tables have bits for; pages of guest tables are always user pages. */
@@ -105,7 +112,7 @@ export class AmdviPagingDomain extends TranslatingDomain implements PagingDomain
   }
 
   mapRuns(iovaFrame: number, runs: Float64Array, runCount: number, prot: number): number {
-    const last = iovaFrame + framesOf(runs, runCount) - 1;
+    const last = iovaFrame + framesInRuns(runs, runCount) - 1;
     if (last > this.apertureLastFrame) return ERANGE;
     const { rootPa } = this.table;
     const result = this.table.mapRuns(iovaFrame, runs, runCount, prot & PROT_KEPT);
@@ -143,7 +150,7 @@ export class AmdviPagingDomain extends TranslatingDomain implements PagingDomain
 
   readRuns(iovaFrame: number, count: number, out: Float64Array): number {
     const runs = this.table.readRuns(iovaFrame, count, out);
-    return runs >= 0 && framesOf(out, runs) < count ? E2BIG : runs;
+    return runsOfMapped(out, runs, count);
   }
 
   enforceCacheCoherency(): boolean {
@@ -233,9 +240,3 @@ export const attachmentsOver = (domain: AmdviPagingDomain): Attachment[] => [
   ...domain.attachments,
   ...domain.nested,
 ];
-
-const framesOf = (runs: Float64Array, runCount: number): number => {
-  let frames = 0;
-  for (let at = 0; at < runCount; at++) frames += runs[at * 2 + 1] as number;
-  return frames;
-};

@@ -1,4 +1,3 @@
-import { refuse } from '@iommukit/core';
 import { amdV1, type PageTableFormat, x86FirstStage } from '@iommukit/pgtable-fast';
 import type { Capabilities } from './capabilities.ts';
 
@@ -46,16 +45,3 @@ export const guestGeometry = (caps: Capabilities, smallOnly: boolean): Geometry 
     ...(smallOnly && { pageSizesLg2: SMALLEST }),
   }),
 });
-
-/** A full pool throws a plain `Error`; anything else is no answer to the caller's request. */
-export const inPool = <T>(make: () => T): T => {
-  try {
-    return make();
-  } catch (cause) {
-    if (!(cause instanceof Error) || cause.name !== 'Error') throw cause;
-    const message = `no page table could be made: ${cause.message}`;
-    throw refuse('ENOMEM', 'IOMMU_HWPT_ALLOC', 'table-pool', message, {
-      accepted: 'a pool with room for one more table (option maxTableBytes)',
-    });
-  }
-};

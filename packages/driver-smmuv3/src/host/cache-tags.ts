@@ -6,7 +6,7 @@
  * @spec SMMUv3 3.17 (tags), 4.4, 4.5
  * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c (arm_smmu_domain_inv_range)
  */
-import type { PendingRanges } from './pending-ranges.ts';
+import type { PendingRanges } from '@iommukit/core';
 import type { UnitContext } from './unit-context.ts';
 
 /** How a table's entries are tagged, which decides the command. */

@@ -5,10 +5,9 @@
  * @spec SMMUv3 3.13 (HTTU); Arm ARM D8.5 (DBM)
  * @linux drivers/iommu/io-pgtable-arm.c (arm_lpae_read_and_clear_dirty)
  */
-import type { DirtyOps } from '@iommukit/core';
+import { type DirtyOps, PendingRanges } from '@iommukit/core';
 import { DIRTY, type LeafRecord } from '@iommukit/pgtable-fast';
 import type { SmmuPagingDomain } from './domain.ts';
-import { PendingRanges } from './pending-ranges.ts';
 
 /** Frames scanned at once: a multiple of the largest page, so that no leaf is cut inside. */
 const WINDOW_FRAMES = 2 ** 18;

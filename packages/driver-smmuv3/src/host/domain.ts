@@ -4,7 +4,15 @@
  *
  * @linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c (arm_smmu_domain_finalise)
  */
-import { type IommuUnit, type PagingDomain, refuse } from '@iommukit/core';
+import {
+  framesInRuns,
+  type IommuUnit,
+  inPool,
+  type PagingDomain,
+  PendingRanges,
+  refuse,
+  runsOfMapped,
+} from '@iommukit/core';
 import {
   attachTable,
   createTable,
@@ -18,14 +26,12 @@ import { contextDescriptor } from './context-descriptors.ts';
 import type { DeviceState } from './device-state.ts';
 import { DirtyTracking } from './dirty.ts';
 import { formatOf, type TableShape } from './geometry.ts';
-import { PendingRanges } from './pending-ranges.ts';
 import { type StreamTraits, stage2Entry } from './stream-entries.ts';
 import { TranslatingDomain } from './translating-domain.ts';
 import type { UnitContext } from './unit-context.ts';
 
 const OP = 'IOMMU_HWPT_ALLOC';
 const PAGE_LG2 = 12;
-const E2BIG = -7;
 const ERANGE = -34;
 
 /** How a paging domain is made. */
@@ -105,7 +111,7 @@ export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain 
   }
 
   mapRuns(iovaFrame: number, runs: Float64Array, runCount: number, prot: number): number {
-    if (iovaFrame + framesOf(runs, runCount) - 1 > this.apertureLastFrame) return ERANGE;
+    if (iovaFrame + framesInRuns(runs, runCount) - 1 > this.apertureLastFrame) return ERANGE;
     return this.table.mapRuns(iovaFrame, runs, runCount, prot);
   }
 
@@ -130,8 +136,7 @@ export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain 
 
   readRuns(iovaFrame: number, count: number, out: Float64Array): number {
     const runs = this.table.readRuns(iovaFrame, count, out);
-    if (runs < 0) return runs;
-    return framesOf(out, runs) < count ? E2BIG : dropHoles(out, runs);
+    return runsOfMapped(out, runs, count);
   }
 
   /**
@@ -225,33 +230,3 @@ export class SmmuPagingDomain extends TranslatingDomain implements PagingDomain 
     return isSingle ? PAGE_LG2 + Math.round(Math.log2(leaf.pages)) : 0;
   }
 }
-
-const framesOf = (runs: Float64Array, runCount: number): number => {
-  let frames = 0;
-  for (let at = 0; at < runCount; at++) frames += runs[at * 2 + 1] as number;
-  return frames;
-};
-
-/** Take the runs of frame -1 out; returns how many are left. */
-const dropHoles = (runs: Float64Array, runCount: number): number => {
-  let kept = 0;
-  for (let at = 0; at < runCount; at++) {
-    if ((runs[at * 2] as number) < 0) continue;
-    runs[kept * 2] = runs[at * 2] as number;
-    runs[kept * 2 + 1] = runs[at * 2 + 1] as number;
-    kept++;
-  }
-  return kept;
-};
-
-/** A full pool throws a plain `Error`; anything else is no answer to the caller's request. */
-const inPool = <T>(make: () => T): T => {
-  try {
-    return make();
-  } catch (cause) {
-    if (!(cause instanceof Error) || cause.name !== 'Error') throw cause;
-    throw refuse('ENOMEM', OP, 'table-pool', `no page table could be made: ${cause.message}`, {
-      accepted: 'a pool with room for one more table (option maxTableBytes)',
-    });
-  }
-};

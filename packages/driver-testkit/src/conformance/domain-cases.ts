@@ -92,6 +92,28 @@ export const DOMAIN_CASES: readonly ConformanceCase[] = [
     },
   },
   {
+    name: 'reading back leaves holes out and needs room for every run',
+    spec: CONTRACT,
+    needs: [],
+    run: (bench) => {
+      const { domain, base } = domainOf(bench);
+      const perPage = 2 ** (12 - domain.granuleLg2);
+      bench.equal(mapOne(domain, base, 64 * perPage, perPage), 0, 'map the first page');
+      bench.equal(mapOne(domain, base + 2 * perPage, 9 * perPage, perPage), 0, 'map the third');
+      const runs = new Float64Array(8);
+      bench.equal(domain.readRuns(base, 3 * perPage, runs), 2, 'runs');
+      const found = runs.slice(0, 4).join();
+      bench.equal(found, `${64 * perPage},${perPage},${9 * perPage},${perPage}`, 'the runs');
+      const small = new Float64Array(2);
+      bench.equal(domain.readRuns(base, 3 * perPage, small), -7, 'room for one run: E2BIG');
+      domain.unmap(base, perPage);
+      domain.unmap(base + 2 * perPage, perPage);
+      domain.sync();
+      bench.equal(domain.readRuns(base, 3 * perPage, runs), 0, 'runs of nothing');
+      domain.free();
+    },
+  },
+  {
     name: 'a call may map several runs, one behind the other',
     spec: CONTRACT,
     needs: [],

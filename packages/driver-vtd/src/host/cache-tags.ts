@@ -6,8 +6,9 @@
  * @spec VT-d 6.2 (tags), 6.5.3 (invalidation by software)
  * @linux drivers/iommu/intel/cache.c
  */
+
+import type { PendingRanges } from '@iommukit/core';
 import { coverAm, WHOLE_SPACE_AM } from './page-cover.ts';
-import type { PendingRanges } from './pending-ranges.ts';
 import type { UnitContext } from './unit-context.ts';
 
 /** How a table's entries are tagged, which decides the command. */
@@ -156,13 +157,13 @@ const addTranslationCommands = (
   leavesOnly: boolean,
 ): void => {
   const { invalidate, caps } = tag.unit;
-  if (tag.kind !== TAG.FIRST_STAGE && ranges.largestAm > caps.cap.MAMV) {
+  if (tag.kind !== TAG.FIRST_STAGE && largestAm(ranges) > caps.cap.MAMV) {
     invalidate.iotlbDomain(tag.did);
     return;
   }
   for (let i = 0; i < ranges.count; i++) {
     const start = ranges.startAt(i);
-    const am = ranges.amAt(i);
+    const am = amAt(ranges, i);
     if (tag.kind === TAG.FIRST_STAGE) {
       invalidate.pasidIotlbPages(tag.did, tag.pasid, start, am, leavesOnly);
     } else {
@@ -179,6 +180,17 @@ const addDeviceCommands = (tag: DeviceTag, ranges: PendingRanges): void => {
     return;
   }
   for (let i = 0; i < ranges.count; i++) {
-    invalidate.deviceTlb(tag.rid, tag.pasid, ranges.startAt(i), ranges.amAt(i));
+    invalidate.deviceTlb(tag.rid, tag.pasid, ranges.startAt(i), amAt(ranges, i));
   }
+};
+
+/** Address mask of the cover of a range. */
+const amAt = (ranges: PendingRanges, index: number): number =>
+  coverAm(ranges.startAt(index), ranges.lastAt(index));
+
+/** Address mask of the largest cover. */
+const largestAm = (ranges: PendingRanges): number => {
+  let am = 0;
+  for (let i = 0; i < ranges.count; i++) am = Math.max(am, amAt(ranges, i));
+  return am;
 };

@@ -4,12 +4,11 @@
  * @spec VT-d 3.7.2 (accessed and dirty flags, SSADE)
  * @linux drivers/iommu/intel/iommu.c (intel_iommu_set_dirty_tracking)
  */
-import type { DirtyOps } from '@iommukit/core';
+import { type DirtyOps, PendingRanges } from '@iommukit/core';
 import { DIRTY, type LeafRecord } from '@iommukit/pgtable-fast';
 import { PASID_ENTRY } from '../spec/pasid-entry.ts';
 import type { Attachment } from './attachment.ts';
 import type { VtdPagingDomain } from './domain.ts';
-import { PendingRanges } from './pending-ranges.ts';
 import { addEntryFlush, rewriteEntry } from './scalable-entries.ts';
 import type { UnitContext } from './unit-context.ts';
 

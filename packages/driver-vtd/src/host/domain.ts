@@ -3,7 +3,16 @@
  *
  * @linux drivers/iommu/intel/iommu.c (intel_fs_paging_domain_ops, intel_ss_paging_domain_ops)
  */
-import { type DirtyOps, type IommuUnit, type PagingDomain, PROT, refuse } from '@iommukit/core';
+import {
+  type DirtyOps,
+  framesInRuns,
+  type IommuUnit,
+  inPool,
+  type PagingDomain,
+  PendingRanges,
+  PROT,
+  runsOfMapped,
+} from '@iommukit/core';
 import {
   attachTable,
   createTable,
@@ -23,13 +32,11 @@ import type { Geometry } from './geometry.ts';
 import { pagingContextEntry } from './legacy-entries.ts';
 import type { VtdNestedDomain } from './nesting.ts';
 import { firstStageEntry, secondStageEntry } from './pasid-entry.ts';
-import { PendingRanges } from './pending-ranges.ts';
 import { forceSnooping } from './snooping.ts';
 import { TranslatingDomain } from './translating-domain.ts';
 import type { UnitContext } from './unit-context.ts';
 
 const EINVAL = -22;
-const E2BIG = -7;
 const ERANGE = -34;
 const PAGE_LG2 = 12;
 
@@ -149,7 +156,7 @@ export class VtdPagingDomain extends TranslatingDomain implements PagingDomain, 
 
   mapRuns(iovaFrame: number, runs: Float64Array, runCount: number, prot: number): number {
     if (this.options.nestParentWritableOnly && (prot & PROT.WRITE) === 0) return EINVAL;
-    const last = iovaFrame + framesOf(runs, runCount) - 1;
+    const last = iovaFrame + framesInRuns(runs, runCount) - 1;
     if (last > this.apertureLastFrame) return ERANGE;
     const result = this.table.mapRuns(iovaFrame, runs, runCount, prot & PROT_KEPT);
     if (result === 0 && this.tags.needsMapFlush) this.tags.flushNewlyPresent(iovaFrame, last);
@@ -176,8 +183,7 @@ export class VtdPagingDomain extends TranslatingDomain implements PagingDomain, 
 
   readRuns(iovaFrame: number, count: number, out: Float64Array): number {
     const runs = this.table.readRuns(iovaFrame, count, out);
-    if (runs < 0) return runs;
-    return framesOf(out, runs) < count ? E2BIG : dropHoles(out, runs);
+    return runsOfMapped(out, runs, count);
   }
 
   /** @returns false when mappings without the snoop bit stand already, or a unit cannot do it */
@@ -234,34 +240,3 @@ export class VtdPagingDomain extends TranslatingDomain implements PagingDomain, 
     return this.options.firstStage ? TAG.FIRST_STAGE : TAG.SECOND_STAGE;
   }
 }
-
-const framesOf = (runs: Float64Array, runCount: number): number => {
-  let frames = 0;
-  for (let i = 0; i < runCount; i++) frames += runs[i * 2 + 1] as number;
-  return frames;
-};
-
-/** Take the runs of frame -1 out; returns how many are left. */
-const dropHoles = (runs: Float64Array, runCount: number): number => {
-  let kept = 0;
-  for (let i = 0; i < runCount; i++) {
-    if ((runs[i * 2] as number) < 0) continue;
-    runs[kept * 2] = runs[i * 2] as number;
-    runs[kept * 2 + 1] = runs[i * 2 + 1] as number;
-    kept++;
-  }
-  return kept;
-};
-
-/** A full pool throws a plain `Error`; anything else is no answer to the caller's request. */
-const inPool = <T>(make: () => T): T => {
-  try {
-    return make();
-  } catch (cause) {
-    if (!(cause instanceof Error) || cause.name !== 'Error') throw cause;
-    const message = `no page table could be made: ${cause.message}`;
-    throw refuse('ENOMEM', 'IOMMU_HWPT_ALLOC', 'table-pool', message, {
-      accepted: 'a pool with room for one more table (option maxTableBytes)',
-    });
-  }
-};

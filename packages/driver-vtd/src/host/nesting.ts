@@ -10,6 +10,7 @@ import {
   type IommuUnit,
   type NestedDomain,
   type PagingDomain,
+  PendingRanges,
   refuse,
   type UserArray,
   type UserBlob,
@@ -19,7 +20,6 @@ import type { Capabilities } from './capabilities.ts';
 import { VtdPagingDomain } from './domain.ts';
 import { HWPT_ALLOC } from './hwpt-flags.ts';
 import { nestedEntry } from './pasid-entry.ts';
-import { PendingRanges } from './pending-ranges.ts';
 import { TranslatingDomain } from './translating-domain.ts';
 import type { UnitContext } from './unit-context.ts';
 import { INVALIDATE_BYTES, readInvalidation } from './user-invalidation.ts';

@@ -1,3 +1,8 @@
+/**
+ * What a domain has unmapped and not yet invalidated.
+ * @module
+ */
+
 /** Ranges kept apart before they are merged into one. */
 const MAX_RANGES = 16;
 
@@ -6,8 +11,16 @@ export class PendingRanges {
   readonly #start = new Float64Array(MAX_RANGES);
   readonly #last = new Float64Array(MAX_RANGES);
   readonly #leafLg2 = new Uint8Array(MAX_RANGES);
+  #count = 0;
+
   /** Ranges held. */
-  count = 0;
+  get count(): number {
+    return this.#count;
+  }
+
+  get isEmpty(): boolean {
+    return this.#count === 0;
+  }
 
   /** First frame of range `index`. */
   startAt(index: number): number {
@@ -30,30 +43,30 @@ export class PendingRanges {
    * @param last inclusive
    * @param leafLg2 lg2 of the bytes of all its leaves, or 0
    */
-  add(start: number, last: number, leafLg2: number): void {
-    const newest = this.count - 1;
+  add(start: number, last: number, leafLg2 = 0): void {
+    const newest = this.#count - 1;
     if (newest >= 0 && start === this.lastAt(newest) + 1) {
       this.#last[newest] = last;
       if (this.#leafLg2[newest] !== leafLg2) this.#leafLg2[newest] = 0;
       return;
     }
-    if (this.count === MAX_RANGES) this.#merge();
-    this.#start[this.count] = start;
-    this.#last[this.count] = last;
-    this.#leafLg2[this.count] = leafLg2;
-    this.count++;
+    if (this.#count === MAX_RANGES) this.#merge();
+    this.#start[this.#count] = start;
+    this.#last[this.#count] = last;
+    this.#leafLg2[this.#count] = leafLg2;
+    this.#count++;
   }
 
+  /** Forget all. */
   clear(): void {
-    this.count = 0;
+    this.#count = 0;
   }
 
   /** All of them as one range that covers them. */
   #merge(): void {
-    const { count } = this;
-    this.#start[0] = Math.min(...this.#start.subarray(0, count));
-    this.#last[0] = Math.max(...this.#last.subarray(0, count));
+    this.#start[0] = Math.min(...this.#start);
+    this.#last[0] = Math.max(...this.#last);
     this.#leafLg2[0] = 0;
-    this.count = 1;
+    this.#count = 1;
   }
 }
