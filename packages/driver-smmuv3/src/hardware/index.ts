@@ -12,12 +12,8 @@ export {
   formatExplanation,
 } from './explain.ts';
 export { INTERRUPT_LINE, type InterruptLine, type InterruptPort } from './interrupts.ts';
-export {
-  createSmmuHardware,
-  type SmmuBus,
-  SmmuHardware,
-  type SmmuHardwareOptions,
-} from './iommu.ts';
+export { createSmmuHardware, SmmuHardware } from './iommu.ts';
 export type { HardwareMemory, HardwareRegion } from './memory.ts';
+export type { SmmuBus, SmmuHardwareOptions } from './options.ts';
 export type { Sanitizer } from './sanitizer.ts';
 export type { SanitizerFinding, StructureChange } from './sanitizer-findings.ts';

@@ -5,33 +5,37 @@
  * @spec SMMUv3 6.3 (registers and the side effects of writing them)
  */
 import { decode, type Register } from '@iommukit/bits';
-import type { AtsCompletion, BusPort, PageRequest } from '@iommukit/core';
-import { COMMAND_BYTES } from '../spec/commands.ts';
-import { EVENT_BYTES } from '../spec/events.ts';
-import { PAGE_REQUEST_BYTES } from '../spec/page-request.ts';
+import type { AtsCompletion, PageRequest } from '@iommukit/core';
 import * as spec from '../spec/registers.ts';
 import { AtsService } from './ats.ts';
-import { type CacheOptions, Caches } from './caches.ts';
-import { type Features, resolveFeatures, type SmmuCapabilities } from './capabilities.ts';
+import { Caches } from './caches.ts';
+import { type Features, resolveFeatures } from './capabilities.ts';
 import { Cmdqv, type CmdqvGeometry } from './cmdqv.ts';
 import { CommandQueue } from './command-queue.ts';
 import { DeviceCommands, type DevicePort } from './device-commands.ts';
-import { EventQueue } from './event-queue.ts';
+import type { EventQueue } from './event-queue.ts';
 import { Explainer, type ExplainRequest, type Explanation } from './explain.ts';
 import { GlobalErrors } from './global-errors.ts';
-import { EVENTQ_SOURCE, GERROR_SOURCE, PRIQ_SOURCE } from './interrupt-sources.ts';
-import { type InterruptPort, Interrupts } from './interrupts.ts';
+import { GERROR_SOURCE } from './interrupt-sources.ts';
+import { Interrupts } from './interrupts.ts';
 import type { HardwareMemory } from './memory.ts';
-import { PageRequestQueue } from './page-request-queue.ts';
-import { Queue } from './queue.ts';
+import type { SmmuBus, SmmuHardwareOptions } from './options.ts';
+import type { PageRequestQueue } from './page-request-queue.ts';
 import { RegisterBank } from './register-bank.ts';
 import { REGISTERS } from './register-list.ts';
 import { writableBits } from './register-rules.ts';
+import { loadState } from './register-state.ts';
 import { createRequestParts } from './request-parts.ts';
 import { Sanitizer } from './sanitizer.ts';
 import { Stalls } from './stalls.ts';
-import { Translator, type TranslatorParts } from './translate.ts';
+import { Translator } from './translate.ts';
 import { TranslationCommands } from './translation-commands.ts';
+import {
+  commandRing,
+  createEventQueue,
+  createPageRequestQueue,
+  type QueueParts,
+} from './unit-queues.ts';
 import {
   checkUnit,
   type HardwareState,
@@ -49,25 +53,6 @@ import {
   watchedBus,
   watchedParts,
 } from './watched-unit.ts';
-
-/** What a unit is built on. */
-export interface SmmuHardwareOptions {
-  readonly memory: HardwareMemory;
-  readonly capabilities?: SmmuCapabilities;
-  readonly caches?: CacheOptions;
-  /** Command queues for guests beside the unit (Tegra241); default: none. */
-  readonly cmdqv?: CmdqvGeometry;
-  /** Look for missing invalidations; costs a fresh walk per cache hit. Default off. */
-  readonly sanitize?: boolean;
-  /**
-   * Where the unit's messages go, and what stalled requests become; default: interrupts are written
-   * to memory, and there are no devices with caches or page requests.
-   */
-  readonly bus?: SmmuBus;
-}
-
-/** What a unit tells its bus. */
-export interface SmmuBus extends InterruptPort, DevicePort, Pick<BusPort, 'requestResumed'> {}
 
 /** The hardware half: two register pages and a translation agent. */
 export class SmmuHardware {
@@ -98,7 +83,9 @@ export class SmmuHardware {
     this.#interrupts = new Interrupts(this.#bank, this.features, memory, bus ?? {});
     const errors = new GlobalErrors(this.#bank, () => this.#interrupts.raise(GERROR_SOURCE));
     this.#interrupts.errors = errors;
-    this.#events = this.#createEventQueue(memory, errors);
+    const interrupts = this.#interrupts;
+    const queues = { bank: this.#bank, features: this.features, memory, errors, interrupts };
+    this.#events = createEventQueue(queues);
     const { contiguousGroups } = options.caches ?? {};
     const watched = { memory, state: this.#state, features: this.features, contiguousGroups };
     this.sanitizer = options.sanitize ? new Sanitizer(watched, this.caches) : undefined;
@@ -106,7 +93,7 @@ export class SmmuHardware {
     this.#devices = new DeviceCommands(this.features, this.#state, port);
     this.cmdqv = options.cmdqv && this.#createCmdqv(memory, port, options.cmdqv);
     this.#stalls = this.#createStalls(bus);
-    this.#commands = this.#createCommandQueue(memory, errors);
+    this.#commands = this.#createCommandQueue(queues);
     const unit = { ...watched, events: this.#events, stalls: this.#stalls };
     const parts = this.sanitizer
       ? watchedParts(unit, this.caches, this.sanitizer)
@@ -119,7 +106,7 @@ export class SmmuHardware {
       : new AtsService(parts);
     this.#commands.watcher = this.sanitizer && commandWatcher(this.sanitizer);
     if (this.cmdqv) this.cmdqv.watcher = this.#commands.watcher;
-    this.#pageRequests = this.#createPageRequestQueue(memory, errors, parts, bus ?? {});
+    this.#pageRequests = createPageRequestQueue(queues, parts, bus ?? {});
     this.#explainer = new Explainer({
       memory,
       ...parts,
@@ -136,46 +123,6 @@ export class SmmuHardware {
     return new Cmdqv({ memory, translations, devices }, geometry);
   }
 
-  #createEventQueue(memory: HardwareMemory, errors: GlobalErrors): EventQueue {
-    const bank = this.#bank;
-    const prod = bank.words(spec.EVENTQ_PROD);
-    const cons = bank.words(spec.EVENTQ_CONS);
-    const { eventQueueLg2, oaBits } = this.features;
-    const queue = new Queue(bank, spec.EVENTQ_BASE, prod, cons, EVENT_BYTES, eventQueueLg2, oaBits);
-    return new EventQueue(memory, queue, errors, prod, cons, () =>
-      this.#interrupts.raise(EVENTQ_SOURCE),
-    );
-  }
-
-  #createPageRequestQueue(
-    memory: HardwareMemory,
-    errors: GlobalErrors,
-    { configuration, state, features }: TranslatorParts,
-    bus: DevicePort,
-  ): PageRequestQueue {
-    const bank = this.#bank;
-    const prod = bank.words(spec.PRIQ_PROD);
-    const cons = bank.words(spec.PRIQ_CONS);
-    const lg2 = features.pageRequestQueueLg2;
-    const queue = new Queue(
-      bank,
-      spec.PRIQ_BASE,
-      prod,
-      cons,
-      PAGE_REQUEST_BYTES,
-      lg2,
-      features.oaBits,
-    );
-    const parts = { memory, features, state, errors, configuration, bus, prod, cons };
-    return new PageRequestQueue(queue, {
-      ...parts,
-      interrupt: (wasEmpty, last) => {
-        const lastOnly = decode(spec.PRIQ_IRQ.CFG2, bank.words(spec.PRIQ_IRQ.CFG2)).LO === 1;
-        if (lastOnly ? last : wasEmpty) this.#interrupts.raise(PRIQ_SOURCE);
-      },
-    });
-  }
-
   #createStalls(bus: SmmuBus | undefined): Stalls {
     return new Stalls({
       events: this.#events,
@@ -186,24 +133,19 @@ export class SmmuHardware {
     });
   }
 
-  #createCommandQueue(memory: HardwareMemory, errors: GlobalErrors): CommandQueue {
-    const bank = this.#bank;
-    const prod = bank.words(spec.CMDQ_PROD);
-    const cons = bank.words(spec.CMDQ_CONS);
-    const { features, caches } = this;
-    const stalls = this.#stalls;
-    const lg2 = features.commandQueueLg2;
-    const queue = new Queue(bank, spec.CMDQ_BASE, prod, cons, COMMAND_BYTES, lg2, features.oaBits);
-    return new CommandQueue(queue, {
+  #createCommandQueue(queues: QueueParts): CommandQueue {
+    const { features, memory, errors, interrupts, bank } = queues;
+    const { caches } = this;
+    return new CommandQueue(commandRing(queues), {
       memory,
       features,
       caches,
       errors,
-      stalls,
+      stalls: this.#stalls,
       translations: new TranslationCommands(features, this.#state, caches),
       devices: this.#devices,
-      cons,
-      interrupts: this.#interrupts,
+      cons: bank.words(spec.CMDQ_CONS),
+      interrupts,
     });
   }
 
@@ -220,7 +162,7 @@ export class SmmuHardware {
     this.#commands.queue.reload();
     this.#devices.timedOut = false;
     this.#enablesChanged();
-    this.#reloadState();
+    loadState(this.#bank, this.#state, this.features);
     this.caches.invalidateAll();
     this.#stalls.terminateAll();
     this.#stalls.run();
@@ -310,7 +252,7 @@ export class SmmuHardware {
     this.#pageRequests.queue.reload();
     this.#commands.queue.reload();
     this.#enablesChanged();
-    this.#reloadState();
+    loadState(this.#bank, this.#state, this.features);
     this.sanitizer?.forget();
   }
 
@@ -369,7 +311,7 @@ export class SmmuHardware {
     switch (register) {
       case spec.CR0:
         this.#enablesChanged();
-        this.#reloadState();
+        loadState(this.#bank, this.#state, this.features);
         if (!this.#state.enabled) this.#stalls.terminateAll();
         this.#stalls.deliver();
         this.#commands.process();
@@ -397,7 +339,7 @@ export class SmmuHardware {
         this.#pageRequests.queue.reload();
         break;
       default:
-        this.#reloadState();
+        loadState(this.#bank, this.#state, this.features);
     }
   }
 
@@ -409,40 +351,6 @@ export class SmmuHardware {
     this.#events.enabled = cr0.EVENTQEN === 1;
     this.#pageRequests.enabled = cr0.PRIQEN === 1;
     this.#commands.enabled = cr0.CMDQEN === 1;
-  }
-
-  #reloadState(): void {
-    const bank = this.#bank;
-    const state = this.#state;
-    const { SMMUEN, ATSCHK, VMW } = decode(spec.CR0, bank.words(spec.CR0));
-    const cr2 = decode(spec.CR2, bank.words(spec.CR2));
-    state.enabled = SMMUEN === 1;
-    state.checkTranslated = ATSCHK === 1;
-    state.vmidWildcardBits = VMW <= spec.MAX_VMW ? VMW : 0;
-    state.e2h = cr2.E2H === 1;
-    state.recordInvalidStreams = cr2.RECINVSID === 1;
-    state.recordAtsErrors = cr2.REC_CFG_ATS === 1;
-    const gbpa = bank.words(spec.GBPA);
-    gbpa[0] = (gbpa[0] as number) & ~spec.GBPA.fields.UPDATE.mask;
-    state.bypassAborts = decode(spec.GBPA, gbpa).ABORT === 1;
-    this.#reloadStreamTable();
-  }
-
-  #reloadStreamTable(): void {
-    const bank = this.#bank;
-    const state = this.#state;
-    const { features } = this;
-    const { ADDR } = decode(spec.STRTAB_BASE, bank.words(spec.STRTAB_BASE));
-    const config = decode(spec.STRTAB_BASE_CFG, bank.words(spec.STRTAB_BASE_CFG));
-    const sidBits = Math.min(config.LOG2SIZE, features.sidBits);
-    const { SPLIT, FMT, LOG2SIZE } = config;
-    state.streamCount = 2 ** sidBits;
-    state.streamTwoLevel = features.streamTwoLevel && FMT === spec.STRTAB_FMT.TWO_LEVEL;
-    state.streamSplit = SPLIT === 8 || SPLIT === 10 ? SPLIT : 6;
-    const tableLg2 = state.streamTwoLevel
-      ? Math.max(6, LOG2SIZE - state.streamSplit + 3)
-      : LOG2SIZE + 6;
-    state.streamTable = ADDR - (ADDR % 2 ** tableLg2);
   }
 }
 

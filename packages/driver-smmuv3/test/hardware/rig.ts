@@ -8,7 +8,8 @@ import {
   type InvalidationAnswer,
   type PageGroupResponse,
 } from '@iommukit/core';
-import { SmmuHardware, type SmmuHardwareOptions } from '../../src/hardware/iommu.ts';
+import { SmmuHardware } from '../../src/hardware/iommu.ts';
+import type { SmmuHardwareOptions } from '../../src/hardware/options.ts';
 import { COMMAND, CR0, SYNC } from '../../src/spec/index.ts';
 import { SparseMemory } from '../sparse-memory.ts';
 
