@@ -32,9 +32,3 @@ export const OPERATIONS = [
   scale('scale-miss', 'IOTLB miss, each device in turn: no cache of the processor helps'),
   scale('scale-detach', 'block one device (10,000)'),
 ];
-
-/** The processes that measure some of these operations. */
-export function processesFor(ops) {
-  const chosen = OPERATIONS.filter(({ op }) => ops.includes(op)).map(({ run }) => run);
-  return [...new Map(chosen.map((run) => [run.join(' '), run])).values()];
-}

@@ -1,6 +1,5 @@
 // The results as text for people, and as BENCHMARKS.md.
 import { cpus, totalmem } from 'node:os';
-import { OPERATIONS } from './operations.mjs';
 
 function time(ns) {
   if (ns === undefined) return '';
@@ -12,8 +11,8 @@ const size = (bytes) => (bytes === undefined ? '' : `${Math.round(bytes)} B`);
 
 const HEAD = ['operation', 'time', 'heap and buffers', 'RAM of the machine', 'one unit'];
 
-function rows(results) {
-  return OPERATIONS.flatMap(({ op, what }) =>
+function rows(operations, results) {
+  return operations.flatMap(({ op, what }) =>
     results
       .filter((result) => result.op === op)
       .map(({ ns, bytes, ramBytes }) => [op, time(ns), size(bytes), size(ramBytes), what]),
@@ -21,8 +20,8 @@ function rows(results) {
 }
 
 /** The human form of a run. */
-export function text(results, rounds) {
-  const all = [HEAD, ...rows(results)];
+export function text(operations, results, rounds) {
+  const all = [HEAD, ...rows(operations, results)];
   const widths = HEAD.map((_, column) => Math.max(...all.map((row) => row[column].length)));
   const lines = all.map((row) =>
     row
@@ -34,13 +33,13 @@ export function text(results, rounds) {
 }
 
 /** BENCHMARKS.md. */
-export function markdown(results, rounds) {
-  const table = [HEAD, ['---', '---:', '---:', '---:', '---'], ...rows(results)]
+export function markdown({ name, about, operations, results, rounds }) {
+  const table = [HEAD, ['---', '---:', '---:', '---:', '---'], ...rows(operations, results)]
     .map((row) => `| ${row.join(' | ')} |`)
     .join('\n');
-  return `# Benchmarks of @iommukit/driver-amdvi
+  return `# Benchmarks of @iommukit/${name}
 
-Written by \`node packages/driver-amdvi/bench/run.mjs --write\`. Run it yourself: \`npm run bench\`.
+Written by \`node packages/${name}/bench/run.mjs --write\`. Run it yourself: \`npm run bench\`.
 
 | | |
 |---|---|
@@ -50,10 +49,7 @@ Written by \`node packages/driver-amdvi/bench/run.mjs --write\`. Run it yourself
 | node | ${process.version} (V8 ${process.versions.v8}) |
 | rounds | ${rounds}, the minimum of each; each operation in its own process; \`scale-*\` but \`scale-miss\` run once |
 
-The package as built, through its public calls: the host half writes tables and commands to memory, the hardware
-half reads them there. Walks miss the IOTLB because 16,384 pages are asked for in random order and 2,048 fit. The
-\`scale\` rows are one machine with 10,000 devices, a domain each, and 1,000,000 mapped pages; memory is per device or
-page, table memory counts as buffers.
+${about}
 
 ${table}
 `;
