@@ -1,16 +1,25 @@
 // The results as text for people, and as BENCHMARKS.md.
 import { cpus, totalmem } from 'node:os';
 
+/** @typedef {{ op: string, what: string, run: readonly string[] }} Operation `run`: file, arguments */
+/** @typedef {{ op: string, ns?: number, bytes?: number, ramBytes?: number }} Measurement per unit */
+
+/** @param {number | undefined} ns */
 function time(ns) {
   if (ns === undefined) return '';
   if (ns >= 10_000) return `${(ns / 1000).toFixed(1)} us`;
   return `${ns.toFixed(ns < 100 ? 1 : 0)} ns`;
 }
 
+/** @param {number | undefined} bytes */
 const size = (bytes) => (bytes === undefined ? '' : `${Math.round(bytes)} B`);
 
 const HEAD = ['operation', 'time', 'heap and buffers', 'RAM of the machine', 'one unit'];
 
+/**
+ * @param {readonly Operation[]} operations
+ * @param {readonly Measurement[]} results
+ */
 function rows(operations, results) {
   return operations.flatMap(({ op, what }) =>
     results
@@ -19,20 +28,37 @@ function rows(operations, results) {
   );
 }
 
-/** The human form of a run. */
+/**
+ * The human form of a run.
+ *
+ * @param {readonly Operation[]} operations
+ * @param {readonly Measurement[]} results
+ * @param {number} rounds
+ */
 export function text(operations, results, rounds) {
   const all = [HEAD, ...rows(operations, results)];
-  const widths = HEAD.map((_, column) => Math.max(...all.map((row) => row[column].length)));
+  const widths = HEAD.map((_, column) => Math.max(...all.map((row) => (row[column] ?? '').length)));
   const lines = all.map((row) =>
     row
-      .map((cell, i) => (i === 0 || i === 4 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])))
+      .map((cell, i) =>
+        i === 0 || i === 4 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0),
+      )
       .join('  ')
       .trimEnd(),
   );
   return `minima of ${rounds} rounds\n${lines.join('\n')}\n`;
 }
 
-/** BENCHMARKS.md. */
+/**
+ * BENCHMARKS.md.
+ *
+ * @param {object} report
+ * @param {string} report.name folder of the package
+ * @param {string} report.about a paragraph
+ * @param {readonly Operation[]} report.operations
+ * @param {readonly Measurement[]} report.results
+ * @param {number} report.rounds
+ */
 export function markdown({ name, about, operations, results, rounds }) {
   const table = [HEAD, ['---', '---:', '---:', '---:', '---'], ...rows(operations, results)]
     .map((row) => `| ${row.join(' | ')} |`)

@@ -10,6 +10,18 @@ import { markdown, text } from './report.mjs';
 
 const MIN_ROUNDS = 15;
 
+/** @typedef {import('./report.mjs').Operation} Operation */
+/** @typedef {import('./report.mjs').Measurement} Measurement */
+
+/**
+ * @typedef {object} UnitBench
+ * @property {string} url of the driver's script
+ * @property {string} name folder of the package
+ * @property {readonly Operation[]} operations in the order of the table
+ * @property {string} about a paragraph for BENCHMARKS.md
+ */
+
+/** @param {readonly Operation[]} operations */
 function options(operations) {
   const { values } = parseArgs({
     options: {
@@ -27,11 +39,18 @@ function options(operations) {
       `--rounds must be a whole number of at least ${MIN_ROUNDS}, got ${values.rounds}`,
     );
   }
-  return { json: values.json, write: values.write, rounds, ops: values.op };
+  return { json: values.json, write: values.write, rounds, ops: values.op.map(String) };
 }
 
-/** Run one process of the bench at `url`; its measurements. */
-function measure(url, [file, ...args], rounds) {
+/**
+ * Run one process of the bench at `url`.
+ *
+ * @param {string} url
+ * @param {readonly string[]} run file and arguments
+ * @param {number} rounds
+ * @returns {Measurement[]}
+ */
+function measure(url, [file = '', ...args], rounds) {
   const path = new URL(file, url).pathname;
   const all = ['--expose-gc', path, ...args, String(rounds)];
   const output = execFileSync(process.execPath, all, {
@@ -44,12 +63,18 @@ function measure(url, [file, ...args], rounds) {
     .map((line) => JSON.parse(line));
 }
 
-/** The processes that measure some of the operations. */
+/**
+ * The processes that measure some of the operations.
+ *
+ * @param {readonly Operation[]} operations
+ * @param {readonly string[]} ops
+ */
 function processesFor(operations, ops) {
   const chosen = operations.filter(({ op }) => ops.includes(op)).map(({ run }) => run);
   return [...new Map(chosen.map((run) => [run.join(' '), run])).values()];
 }
 
+/** @param {UnitBench} bench */
 function main({ url, name, operations, about }) {
   const { json, write, rounds, ops } = options(operations);
   for (const dir of ['../dist', '../../core/dist']) {
@@ -74,17 +99,12 @@ function main({ url, name, operations, about }) {
   if (write) writeFileSync(new URL('../BENCHMARKS.md', url), markdown(report));
 }
 
-/**
- * Run the bench of a driver.
- *
- * `url` of the script, `name` of the package's folder, `operations` ({ op, what, run: [file,
- * ...arguments] }, in the order of the table), `about`: a paragraph for BENCHMARKS.md.
- */
+/** @param {UnitBench} bench */
 export function runUnitBench(bench) {
   try {
     main(bench);
   } catch (error) {
-    process.stderr.write(`${error.message}\n`);
+    process.stderr.write(`${error instanceof Error ? error.message : error}\n`);
     process.exitCode = 1;
   }
 }

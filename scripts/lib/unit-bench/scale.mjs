@@ -9,17 +9,24 @@ const RAM_MIB = 1024;
 const FIRST_RID = 0x100;
 
 const heap = () => {
-  globalThis.gc();
-  globalThis.gc();
+  globalThis.gc?.();
+  globalThis.gc?.();
   const { heapUsed, external } = process.memoryUsage();
   return heapUsed + external;
 };
 
+/** @typedef {any} Built what a driver's bench hands over of built packages, which have no types here */
+
 /**
  * Measure it.
  *
- * `core` and the built package's `driver`, the bench's own `frames` and `mapPages`, `hits` of a unit's
- * TLB, `rounds` of the misses.
+ * @param {object} bench
+ * @param {Built} bench.core the package
+ * @param {Built} bench.driver as made by its package
+ * @param {(machine: Built, pages: number) => number} bench.frames
+ * @param {(domain: Built, iovaPfn: number, frame: number, pages: number) => void} bench.mapPages
+ * @param {(unit: Built) => number} bench.hits of a unit's TLB
+ * @param {number} bench.rounds of the misses
  */
 export function measureScale({ core, driver, frames, mapPages, hits, rounds }) {
   const { ACCESS, createMachine } = core;
@@ -31,7 +38,13 @@ export function measureScale({ core, driver, frames, mapPages, hits, rounds }) {
   const empty = machine.addEndpoint({ rid: 0x20 });
   const unit = machine.addUnit(driver, [empty]);
 
-  /** What `act` costs per unit: nanoseconds, bytes of heap, bytes of the machine's RAM. */
+  /**
+   * What `act` costs per unit: nanoseconds, bytes of heap, bytes of the machine's RAM.
+   *
+   * @param {string} op
+   * @param {number} units
+   * @param {() => void} act
+   */
   function cost(op, units, act) {
     const heapBefore = heap();
     const ramBefore = machine.memory.freePageCount;
@@ -46,6 +59,7 @@ export function measureScale({ core, driver, frames, mapPages, hits, rounds }) {
   cost('scale-probe', DEVICES, () => {
     for (const endpoint of endpoints) machine.attachToUnit(unit, endpoint);
   });
+  /** @type {Built[]} */
   const domains = [];
   cost('scale-attach', DEVICES, () => {
     for (const endpoint of endpoints) {
@@ -58,7 +72,11 @@ export function measureScale({ core, driver, frames, mapPages, hits, rounds }) {
     for (const domain of domains) mapPages(domain, 0x1000, frame, PAGES_EACH);
   });
 
-  /** One page of each device in turn: every request misses, and so does the processor's cache. */
+  /**
+   * One page of each device in turn: every request misses, and so does the processor's cache.
+   *
+   * @param {number} page
+   */
   const sweep = (page) => {
     const { agent } = unit;
     for (let i = 0; i < DEVICES; i++)
