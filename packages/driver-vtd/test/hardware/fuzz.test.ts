@@ -34,12 +34,15 @@ describe('against the slow reference', () => {
   });
 });
 
+/** Rare reasons are counted below: the same runs every time. The slow suite draws new ones. */
+const SEED = 1;
+
 describe('host permission tables and interrupts against slow references', () => {
   it('translated requests: same answer, cold caches and warm', () => {
     const seen = { passed: 0, reasons: new Set<number>() };
     fc.assert(
       fc.property(fc.integer(), (seed) => comparePermissions(seed, 60, seen)),
-      { numRuns: 300 },
+      { numRuns: 300, seed: SEED },
     );
     expect(seen.passed).toBeGreaterThan(1000);
     for (const reason of [0xa0, 0xa1, 0xa3, 0xa4, 0xa5, 0x49, 0x59])
@@ -50,7 +53,7 @@ describe('host permission tables and interrupts against slow references', () => 
     const seen = { passed: 0, reasons: new Set<number>() };
     fc.assert(
       fc.property(fc.integer(), (seed) => compareInterrupts(seed, 60, seen)),
-      { numRuns: 300 },
+      { numRuns: 300, seed: SEED },
     );
     expect(seen.passed).toBeGreaterThan(1000);
     expect([...seen.reasons].sort()).toEqual(
